@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: MIT
+//
+// dataset.h - labelled or unlabelled images on disk, one at a time (design section 5, DATA). Encoded images come back as bytes:
+// decoding belongs to daemon/.
+
+#ifndef MODELS_DATASET_H
+#define MODELS_DATASET_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "models/err.h"
+
+struct dataset;
+
+/* path: a directory of images with labels.csv (`file,label` per line, label an index or a name in labels), a directory with one
+   folder per class (folder name an index or a name in labels, else classes in sorted order), a directory of images without labels,
+   or a CIFAR-10 binary file / directory of *.bin (records of 1 + 3072 bytes). In labels.csv a first line
+   whose file does not exist and whose label is `label` or `class` is a heading. labels may be NULL (label_count 0). */
+int dataset_open(const char *path, char *const *labels, int label_count, struct dataset **out, struct err *e);
+void dataset_close(struct dataset *d);
+
+int dataset_count(const struct dataset *d);
+int dataset_labelled(const struct dataset *d); /* 1 when every image has a label */
+
+struct sample {
+    const char *name;       /* borrowed until the next read */
+    int label;              /* -1 when unknown */
+    const uint8_t *pixels;  /* raw RGB [h][w][3], or NULL when encoded */
+    int width, height;
+    const uint8_t *bytes;   /* encoded image, or NULL */
+    size_t size;
+};
+
+/* Reads image i; pointers are good until the next call or close. */
+int dataset_read(struct dataset *d, int i, struct sample *out, struct err *e);
+
+#endif

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: MIT
+//
+// file.h - the model file (design section 4, docs/model-format.md): one network at one precision, as a safetensors file.
+
+#ifndef MODELS_FILE_H
+#define MODELS_FILE_H
+
+#include "models/network.h"
+
+/* Called for each layer in file order with its weights, which are freed after the call returns. */
+typedef int layer_fn(void *user, const struct network *n, int node, const struct layer *layer, struct err *e);
+
+/* Reads the header, then streams the layers through fn, so that packing needs one layer of unpacked weights at a time; verifies
+   the digest over the data section at the end (-1, ERR_DAMAGED: drop what fn made). Checks shapes, dtypes, finite weights, int8
+   weights >= -127, scales > 0. *out has no weights in its layers; on failure it is empty. fn may be NULL: check only. */
+int model_file_stream(const char *path, struct network *out, layer_fn *fn, void *user, struct err *e);
+
+/* The header alone: graph, labels, preprocessing, quantisation, `digest` as the file states it; nothing of the data is read. */
+int model_file_header(const char *path, struct network *out, struct err *e);
+
+/* The whole network, weights included. */
+int model_file_read(const char *path, struct network *out, struct err *e);
+
+/* Writes atomically (st_write). Bytes written through *bytes when not NULL. */
+int model_file_write(const char *path, const struct network *n, struct err *e);
+
+/* Finds the file for a precision: path itself when it is a file, else path/<precision>.safetensors. buffer holds the result. */
+int model_path(const char *path, enum precision p, char *buffer, size_t size, struct err *e);
+
+#endif

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: MIT
+//
+// json.h - cJSON, made strict: RFC 8259 and nothing more, no duplicate keys, a bounded depth, exact types.
+
+#ifndef MODELS_JSON_H
+#define MODELS_JSON_H
+
+#include <cjson/cJSON.h>
+#include <stddef.h>
+
+#include "models/err.h"
+
+#define JSON_DEPTH_MAX 64
+
+/* Parses exactly len bytes (no terminator needed). NULL with e set: not RFC 8259 JSON, not UTF-8, deeper than JSON_DEPTH_MAX,
+   a NUL character in a string, an object with the same key twice, or no memory. The caller ends it with cJSON_Delete. */
+cJSON *json_parse(const char *text, size_t len, struct err *e);
+
+/* The item of that name and type in an object, -1 with e set otherwise. Strings are borrowed from the object. */
+int json_int(const cJSON *object, const char *name, long long min, long long max, long long *out, struct err *e);
+int json_number(const cJSON *object, const char *name, double *out, struct err *e);
+int json_string(const cJSON *object, const char *name, const char **out, struct err *e);
+
+/* 0 when every key of object is in the NULL-ended list, -1 with e naming the unknown key otherwise. */
+int json_only(const cJSON *object, const char *const *names, struct err *e);
+
+#endif

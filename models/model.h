@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MIT
+//
+// model.h - a network ready to run: immutable, packed, planned; shared by all sessions.
+
+#ifndef MODELS_MODEL_H
+#define MODELS_MODEL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/kernels.h"
+#include "models/network.h"
+
+struct model;
+
+/* Reads a model file, checks it, packs its weights for k and plans its arena. The caller ends *out with model_free; on failure
+   *out is untouched. Peak memory: packed weights plus one layer. */
+int model_load(const char *path, const struct kernels *k, struct model **out, struct err *e);
+
+/* The same from memory (n is borrowed for the call). */
+int model_from_network(const struct network *n, const struct kernels *k, struct model **out, struct err *e);
+
+/* Reference counting: model_load returns one reference; the last model_free frees. Thread-safe. */
+struct model *model_ref(struct model *m);
+void model_free(struct model *m); /* NULL is fine */
+
+/* Everything but the weights: name, precision, graph, preprocess, labels, digest. Borrowed. */
+const struct network *model_network(const struct model *m);
+const struct kernels *model_kernels(const struct model *m);
+int model_classes(const struct model *m);
+void model_input_size(const struct model *m, int *w, int *h); /* pixels; 3 channels */
+size_t model_weight_bytes(const struct model *m);             /* packed, as held in memory */
+size_t model_arena_bytes(const struct model *m, int batch, int tasks); /* what a session takes: tensors and scratch */
+
+#endif

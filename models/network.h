@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MIT
+//
+// network.h - a network with its weights, unpacked: what import makes, quantisation changes, and file.h writes and reads.
+
+#ifndef MODELS_NETWORK_H
+#define MODELS_NETWORK_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/conv.h"
+#include "kernels/precision.h"
+#include "models/err.h"
+#include "models/graph.h"
+#include "models/preprocess.h"
+
+#define NETWORK_NAME_MAX 65 /* [A-Za-z0-9._-]{1,64}, no leading dot, with the terminator */
+#define LABEL_MAX 256       /* bytes of one label */
+
+struct layer { /* weights of one conv or dense node; all NULL for the others. Owned by the network */
+    void *weight;      /* float, half as uint16_t, or int8_t: [O][KH][KW][I/groups] */
+    float *scale;      /* [O]: hybrid, int8 */
+    float *bias;       /* [O]: fp32, fp16, hybrid */
+    int32_t *bias_s32; /* [O]: int8, in units of input scale * scale[o] */
+};
+
+struct network {
+    char name[NETWORK_NAME_MAX];
+    enum precision precision;
+    struct graph graph;
+    struct layer *layers;   /* [graph.count] */
+    struct quant *quants;   /* [graph.count], output of each node; int8 only, else NULL */
+    struct preprocess preprocess;
+    char **labels;          /* [label_count]; label_count is 0 or the number of classes */
+    int label_count;
+    char *quantization;     /* JSON texts as stored in the file, NULL where there is none */
+    char *provenance;
+    char *accuracy;
+    char digest[65];        /* SHA-256 of the data section in hex; set when read from a file */
+};
+
+void network_free(struct network *n); /* empty and half-built are fine; leaves it empty */
+
+/* "fp32" ... and back; -1 with e listing the names. */
+const char *precision_name(enum precision p);
+int precision_parse(const char *text, enum precision *out, struct err *e);
+
+/* 0 when name is [A-Za-z0-9._-]{1,64} without a leading dot. */
+int name_check(const char *name, struct err *e);
+
+/* Bytes of one weight element: 4, 2, 1, 1. */
+size_t weight_bytes(enum precision p);
+
+/* One label per line (a leading "nSYNSET " and a trailing CR are dropped), or a JSON array of strings; must give `classes` of
+   them. On success the network owns the labels. */
+int network_labels_from_file(struct network *n, const char *path, struct err *e);
+
+#endif

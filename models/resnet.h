@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: MIT
+//
+// resnet.h - the ResNet family from a checkpoint's tensor names and shapes alone.
+//
+// Known: torchvision and timm names (ResNet-18 to 152, wide, ResNeXt), CIFAR ResNets (6n+2) with option-A or option-B shortcuts,
+// the ResNet-8 of MLPerf Tiny (conv biases, TensorFlow's SAME padding). Prefixes `module.`, `state_dict.`, `model.` are dropped.
+// Strides are not in a checkpoint: stage 2, 3, 4 start with stride 2, on the 3x3 convolution of a bottleneck (v1.5) unless `arch`
+// says v1.
+
+#ifndef MODELS_RESNET_H
+#define MODELS_RESNET_H
+
+#include "models/checkpoint/safetensors.h"
+#include "models/network.h"
+
+/* Builds the fp32 network: graph, folded weights. preprocess gives the input's size and must be set in *out before the call
+   (network_free'd contents otherwise). arch: NULL, or a name that must match what the shapes say ("resnet50", "resnet50-v1" ...).
+   Whatever tensor is missing, left over or misshapen is named. On failure *out keeps only what it had. */
+int resnet_from_safetensors(const struct st_file *f, const char *arch, struct network *out, struct err *e);
+
+#endif
