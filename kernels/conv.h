@@ -6,7 +6,7 @@
 // Nothing here allocates, fails, logs or starts threads; the caller brings memory aligned to CONV_ALIGN bytes.
 //
 // int8 (docs/numerics.md): acc = sum (qx - zx) qw + b in int32, exact; padding counts as zx.
-//     y = clamp(rne(f32(acc) * M[c]) + zy),  with a residual:  t = f32(acc) * M1[c] + f32(q2 - z2) * M2, then the same.
+//     y = clamp(rne(f32(acc) * M[c]) + zy), M[c] = in.scale * scale[c] / out.scale in float;  with a residual:  t = f32(acc) * M1[c] + f32(q2 - z2) * M2, then the same.
 
 #ifndef KERNELS_CONV_H
 #define KERNELS_CONV_H
@@ -40,7 +40,7 @@ struct conv_params {
     const float *scale;      /* [O] of the weights: hybrid and int8 */
     const float *bias;       /* [O] float precisions; NULL is zero */
     const int32_t *bias_s32; /* [O] int8, in units of in.scale * scale[o]; NULL is zero */
-    int relu;                /* float precisions; in int8 it is the clamp: choose out.zero = -128 with a range from 0 */
+    int relu;                /* int8: the clamp starts at the zero point, which is -128 when the range starts at 0 */
     struct quant in, out;    /* int8 */
     struct quant residual;   /* int8, when run with a residual */
     int float_out;           /* int8: write acc * in.scale * scale[o] as float, never clipped (logits); no residual */

@@ -1,1 +1,36 @@
 // SPDX-License-Identifier: MIT
+
+#include "kernels/cpu.h"
+
+#if defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+/* Bits of the kernel's interface (Linux, asm/hwcap.h), spelled out because older headers lack the newer ones. */
+#define HWCAP_ASIMD_BIT 1
+#define HWCAP_ASIMDHP_BIT 10
+#define HWCAP_ASIMDDP_BIT 20
+#define HWCAP2_I8MM_BIT 13
+#endif
+
+unsigned cpu_features(void)
+{
+    unsigned have = 0;
+#if defined(__x86_64__)
+    /* GCC's runtime also asks whether the system saves the wide registers. */
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"))
+        have |= CPU_AVX2;
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vnni"))
+        have |= CPU_AVX512_VNNI;
+#elif defined(__aarch64__) && defined(__linux__)
+    unsigned long cap = getauxval(AT_HWCAP), cap2 = getauxval(AT_HWCAP2);
+    if (cap >> HWCAP_ASIMD_BIT & 1)
+        have |= CPU_NEON;
+    if (cap >> HWCAP_ASIMDDP_BIT & 1)
+        have |= CPU_NEON_DOT;
+    if (cap >> HWCAP_ASIMDHP_BIT & 1)
+        have |= CPU_NEON_FP16;
+    if (cap2 >> HWCAP2_I8MM_BIT & 1)
+        have |= CPU_NEON_I8MM;
+#endif
+    return have;
+}

@@ -35,7 +35,7 @@ void avgpool_run(enum precision p, int pixels, int c, const struct quant *in, co
                  int images, int task, int tasks);
 
 /* y = a + b, with ReLU if asked, n elements. int8: t = f32(qa - za) * (sa / sy) + f32(qb - zb) * (sb / sy), each operation
-   rounded once, then requantised; ReLU is the clamp. */
+   rounded once, then requantised; with ReLU the clamp starts at the zero point. */
 void add_run(enum precision p, size_t n, int relu, const struct quant *qa, const struct quant *qb, const struct quant *qy,
              const void *a, const void *b, void *y, int task, int tasks);
 

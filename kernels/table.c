@@ -1,1 +1,51 @@
 // SPDX-License-Identifier: MIT
+
+#include "config.h"
+
+#include "kernels/kernels.h"
+
+#include <string.h>
+
+#include "kernels/cpu.h"
+#include "kernels/tiles.h"
+
+#ifdef HAVE_AVX2
+static const struct gemm_s8 s8_avx2 = {6, 16, 2, 2, A_S16, gemm_s16s8s32_6x16c2__avx2, store_s8__avx2};
+static const struct gemm_f32 f32_avx2 = {6, 16, gemm_f32f32_6x16__avx2, gemm_f32f16_6x16__avx2, gemm_f32s8_6x16__avx2,
+                                         widen__avx2, narrow__avx2};
+#endif
+#ifdef HAVE_NEON
+static const struct gemm_s8 s8_neon = {4, 8, 2, 4, A_S8, gemm_s8s8s32_4x8c2__neon, store_s8__neon};
+static const struct gemm_f32 f32_neon = {6, 16, gemm_f32f32_6x16__neon, gemm_f32f16_6x16__neon, gemm_f32s8_6x16__neon,
+                                         widen__neon, narrow__neon};
+#endif
+static const struct gemm_s8 s8_ref = {4, 8, 4, 4, A_S8, gemm_s8s8s32_4x8c4__ref, store_s8__ref};
+static const struct gemm_f32 f32_ref = {4, 8, gemm_f32f32_4x8__ref, gemm_f32f16_4x8__ref, gemm_f32s8_4x8__ref, widen__ref, narrow__ref};
+
+const struct kernels kernels_table[] = { /* best first */
+#ifdef HAVE_AVX2
+    {"avx2", CPU_AVX2, &s8_avx2, &f32_avx2},
+#endif
+#ifdef HAVE_NEON
+    {"neon", CPU_NEON, &s8_neon, &f32_neon},
+#endif
+    {"ref", 0, &s8_ref, &f32_ref}, /* needs nothing, always there */
+    {NULL, 0, NULL, NULL}};
+
+const struct kernels *kernels_find(const char *name)
+{
+    for (const struct kernels *k = kernels_table; k->name; k++)
+        if (strcmp(k->name, name) == 0)
+            return k;
+    return NULL;
+}
+
+const struct kernels *kernels_pick(unsigned have, const char *want)
+{
+    if (want && strcmp(want, "auto") == 0)
+        want = NULL;
+    for (const struct kernels *k = kernels_table; k->name; k++)
+        if ((k->need & ~have) == 0 && (!want || strcmp(k->name, want) == 0))
+            return k;
+    return NULL;
+}
