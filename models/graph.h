@@ -19,6 +19,8 @@
 #define GRAPH_KERNEL_MAX 64   /* side and stride of a window */
 #define GRAPH_TENSOR_MAX (1LL << 28)  /* elements of one activation */
 #define GRAPH_WEIGHTS_MAX (1LL << 30) /* elements of one layer's weights */
+#define GRAPH_MACS_MAX (1LL << 42)    /* multiplications of the network for one image; ResNet-152 has 1.2e10 */
+#define GRAPH_AVGPOOL_MAX (1 << 23)   /* pixels: their int8 sum, less the zero points, fits int32 */
 
 enum op {
     OP_INPUT,    /* node 0 and only node 0 */
@@ -29,6 +31,25 @@ enum op {
     OP_AVGPOOL,  /* over all pixels */
     OP_SHORTCUT  /* option A: every stride-th pixel, zero channels around (kernels/pool.h) */
 };
+enum { OPS = 7 };
+
+/* What an op takes. graph_check and both directions of the JSON walk this table. */
+enum {
+    ATTR_SHAPE = 1,        /* h, w, c */
+    ATTR_CHANNELS = 2,     /* c */
+    ATTR_KERNEL = 4,
+    ATTR_STRIDE = 8,
+    ATTR_PAD = 16,
+    ATTR_GROUPS = 32,
+    ATTR_RELU = 64,
+    ATTR_PAD_CHANNELS = 128 /* pad_before, pad_after */
+};
+struct op_info {
+    const char *name;
+    int inputs;
+    unsigned attrs;
+};
+extern const struct op_info op_infos[OPS];
 
 struct node {
     char name[GRAPH_NAME_MAX]; /* unique; [A-Za-z0-9._-] */
@@ -51,8 +72,8 @@ struct graph {
 /* Derives every shape and checks everything; -1 names the node. The graph is changed only in the derived fields. */
 int graph_check(struct graph *g, struct err *e);
 
-/* Room for one more node, zeroed with in = {-1,-1}, groups = stride = kernel = 1, named by the format; NULL: no memory or too
-   many. The pointer is good until the next call. */
+/* Room for one more node, zeroed with in = {-1,-1}, groups = stride = kernel = 1, named by the format; NULL: no memory, too many,
+   or a name longer than GRAPH_NAME_MAX - 1. The pointer is good until the next call. */
 struct node *graph_add(struct graph *g, enum op op, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 int graph_copy(const struct graph *from, struct graph *to, struct err *e);
@@ -69,6 +90,14 @@ int64_t node_macs(const struct graph *g, int node);
 int64_t graph_macs(const struct graph *g);
 
 const char *op_name(enum op op);
+
+/* All nodes sorted by name, freed by the caller (NULL: no memory); the names are borrowed. find: the node's index or -1. */
+struct graph_name {
+    const char *name;
+    int index;
+};
+struct graph_name *graph_names(const struct graph *g);
+int graph_names_find(const struct graph_name *names, int count, const char *name);
 
 /* The field `graph` of a model file (docs/model-format.md). to_json: freed by the caller, NULL: no memory. from_json ends with
    graph_check; *out is written on success only. */

@@ -1,1 +1,272 @@
 // SPDX-License-Identifier: MIT
+
+#include "models/network.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "models/json.h"
+
+#define LABELS_FILE_MAX (32 << 20) /* bytes: more than GRAPH_CHANNELS_MAX labels of LABEL_MAX bytes with their quotes */
+
+static const char *const precision_names[PRECISIONS] = {
+    [PRECISION_FP32] = "fp32",
+    [PRECISION_FP16] = "fp16",
+    [PRECISION_HYBRID] = "hybrid",
+    [PRECISION_INT8] = "int8",
+};
+
+const char *precision_name(enum precision p)
+{
+    return precision_names[p];
+}
+
+int precision_parse(const char *text, enum precision *out, struct err *e)
+{
+    for (int p = 0; p < PRECISIONS; p++) {
+        if (strcmp(text, precision_names[p]) == 0) {
+            *out = (enum precision)p;
+            return 0;
+        }
+    }
+    return err_set(e, ERR_INPUT, "no precision is called '%.32s'; there are fp32, fp16, hybrid, int8", text);
+}
+
+size_t weight_bytes(enum precision p)
+{
+    return p == PRECISION_FP32 ? 4 : p == PRECISION_FP16 ? 2 : 1;
+}
+
+int name_check(const char *name, struct err *e)
+{
+    static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+    const size_t length = strlen(name);
+    if (length == 0 || length >= NETWORK_NAME_MAX || name[0] == '.' || strspn(name, allowed) != length)
+        return err_set(e, ERR_INPUT, "'%.80s' is no model name: 1 to %d of A-Z a-z 0-9 . _ - without a leading dot", name,
+                       NETWORK_NAME_MAX - 1);
+    return 0;
+}
+
+void labels_free(char **labels, int count)
+{
+    for (int i = 0; labels && i < count; i++)
+        free(labels[i]);
+    free(labels);
+}
+
+void network_free(struct network *n)
+{
+    for (int i = 0; n->layers && i < n->graph.count; i++)
+        layer_free(&n->layers[i]);
+    free(n->layers);
+    free(n->quants);
+    labels_free(n->labels, n->label_count);
+    free(n->quantization);
+    free(n->provenance);
+    free(n->accuracy);
+    graph_free(&n->graph);
+    *n = (struct network){0};
+}
+
+void layer_free(struct layer *l)
+{
+    free(l->weight);
+    free(l->scale);
+    free(l->bias);
+    free(l->bias_s32);
+    *l = (struct layer){0};
+}
+
+/* Bytes of the UTF-8 sequence at s, 0 when it is none: no overlong forms, surrogates, or anything beyond U+10FFFF. */
+static size_t utf8_length(const unsigned char *s, size_t size)
+{
+    const unsigned char c = s[0];
+    const size_t n = c < 0x80 ? 1 : c >= 0xc2 && c <= 0xdf ? 2 : (c & 0xf0) == 0xe0 ? 3 : c >= 0xf0 && c <= 0xf4 ? 4 : 0;
+    if (n > size)
+        return 0;
+    for (size_t i = 1; i < n; i++)
+        if ((s[i] & 0xc0) != 0x80)
+            return 0;
+    if ((c == 0xe0 && s[1] < 0xa0) || (c == 0xed && s[1] > 0x9f) || (c == 0xf0 && s[1] < 0x90) || (c == 0xf4 && s[1] > 0x8f))
+        return 0;
+    return n;
+}
+
+int label_check(const char *label, size_t size, struct err *e)
+{
+    if (size == 0 || size > LABEL_MAX)
+        return err_set(e, ERR_INPUT, "a label has %zu bytes, must have 1 to %d", size, LABEL_MAX);
+    for (size_t i = 0; i < size;) {
+        const size_t n = utf8_length((const unsigned char *)label + i, size - i);
+        if (n == 0)
+            return err_set(e, ERR_INPUT, "a label is not UTF-8");
+        if ((unsigned char)label[i] < 0x20 || label[i] == 0x7f)
+            return err_set(e, ERR_INPUT, "a label holds a control character");
+        i += n;
+    }
+    return 0;
+}
+
+int labels_from_json(const char *text, size_t size, int classes, char ***out, int *count, struct err *e)
+{
+    cJSON *a = json_parse(text, size, e);
+    if (!a)
+        return -1;
+    int r = -1, n = 0;
+    char **labels = NULL;
+    const int given = cJSON_IsArray(a) ? cJSON_GetArraySize(a) : -1;
+    if (given < 0) {
+        err_set(e, ERR_INPUT, "not a JSON array of strings");
+        goto out;
+    }
+    if (given != classes && given != 0) {
+        err_set(e, ERR_INPUT, "%d labels for %d classes", given, classes);
+        goto out;
+    }
+    labels = calloc((size_t)given + 1, sizeof *labels);
+    if (!labels)
+        goto no_memory;
+    for (const cJSON *v = a->child; v; v = v->next, n++) {
+        if (!cJSON_IsString(v)) {
+            err_set(e, ERR_INPUT, "label %d is not a string", n);
+            goto out;
+        }
+        if (label_check(v->valuestring, strlen(v->valuestring), e)) {
+            err_prefix(e, "label %d", n);
+            goto out;
+        }
+        labels[n] = strdup(v->valuestring);
+        if (!labels[n])
+            goto no_memory;
+    }
+    *out = labels;
+    *count = n;
+    labels = NULL;
+    r = 0;
+    goto out;
+no_memory:
+    err_set(e, ERR_MEMORY, "no memory for %d labels", given);
+out:
+    labels_free(labels, n);
+    cJSON_Delete(a);
+    return r;
+}
+
+/* "n01440764 tench, Tinca tinca" -> "tench, Tinca tinca" */
+static size_t synset_prefix(const char *line, size_t length)
+{
+    if (length < 11 || line[0] != 'n' || line[9] != ' ')
+        return 0;
+    for (int i = 1; i < 9; i++)
+        if (line[i] < '0' || line[i] > '9')
+            return 0;
+    return 10;
+}
+
+static int labels_from_lines(const char *text, size_t size, int classes, char ***out, int *count, struct err *e)
+{
+    while (size && (text[size - 1] == '\n' || text[size - 1] == '\r'))
+        size--;
+    char **labels = calloc((size_t)classes + 1, sizeof *labels);
+    if (!labels)
+        return err_set(e, ERR_MEMORY, "no memory for %d labels", classes);
+    int n = 0, lines = 0;
+    for (const char *line = text, *end = text + size; line < end; lines++) {
+        const char *stop = memchr(line, '\n', (size_t)(end - line));
+        const char *next = stop ? stop + 1 : end;
+        size_t length = (size_t)((stop ? stop : end) - line);
+        if (length && line[length - 1] == '\r')
+            length--;
+        const size_t skip = synset_prefix(line, length);
+        if (label_check(line + skip, length - skip, e)) {
+            err_prefix(e, "line %d", lines + 1);
+            goto failed;
+        }
+        if (n < classes) {
+            labels[n] = strndup(line + skip, length - skip);
+            if (!labels[n]) {
+                err_set(e, ERR_MEMORY, "no memory for %d labels", classes);
+                goto failed;
+            }
+            n++;
+        }
+        line = next;
+    }
+    if (lines == classes) {
+        *out = labels;
+        *count = n;
+        return 0;
+    }
+    err_set(e, ERR_INPUT, "%d labels for %d classes", lines, classes);
+failed:
+    labels_free(labels, n);
+    return -1;
+}
+
+/* The whole file, NULL with e set when it cannot be read or is beyond the limit. */
+static char *read_text(const char *path, size_t *size, struct err *e)
+{
+    FILE *f = fopen(path, "rbe");
+    if (!f) {
+        err_set(e, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, "%s", strerror(errno));
+        return NULL;
+    }
+    char *text = NULL;
+    size_t used = 0, room = 0;
+    do {
+        if (used == room) {
+            room = room ? room * 2 : 1 << 16;
+            char *more = room <= LABELS_FILE_MAX ? realloc(text, room) : NULL;
+            if (!more) {
+                err_set(e, room <= LABELS_FILE_MAX ? ERR_MEMORY : ERR_TOO_LARGE, "too large for a file of labels");
+                goto failed;
+            }
+            text = more;
+        }
+        used += fread(text + used, 1, room - used, f);
+    } while (!feof(f) && !ferror(f));
+    if (ferror(f)) {
+        err_set(e, ERR_IO, "%s", strerror(errno));
+        goto failed;
+    }
+    fclose(f);
+    *size = used;
+    return text;
+failed:
+    free(text);
+    fclose(f);
+    return NULL;
+}
+
+int network_labels_from_file(struct network *n, const char *path, struct err *e)
+{
+    const int classes = n->graph.nodes[n->graph.output].c;
+    size_t size;
+    char *text = read_text(path, &size, e);
+    if (!text)
+        return err_prefix(e, "%s", path);
+    const size_t bom = size >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+    size_t first = bom;
+    while (first < size && strchr(" \t\r\n", text[first]) && text[first])
+        first++;
+
+    char **labels = NULL;
+    int count = 0, r;
+    if (first < size && text[first] == '[')
+        r = labels_from_json(text + bom, size - bom, classes, &labels, &count, e);
+    else
+        r = labels_from_lines(text + bom, size - bom, classes, &labels, &count, e);
+    free(text);
+    if (r == 0 && count != classes)
+        r = err_set(e, ERR_INPUT, "%d labels for %d classes", count, classes);
+    if (r) {
+        labels_free(labels, count);
+        return err_prefix(e, "%s", path);
+    }
+    labels_free(n->labels, n->label_count);
+    n->labels = labels;
+    n->label_count = count;
+    return 0;
+}

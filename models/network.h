@@ -40,6 +40,7 @@ struct network {
 };
 
 void network_free(struct network *n); /* empty and half-built are fine; leaves it empty */
+void layer_free(struct layer *l);     /* leaves it empty */
 
 /* "fp32" ... and back; -1 with e listing the names. */
 const char *precision_name(enum precision p);
@@ -54,5 +55,12 @@ size_t weight_bytes(enum precision p);
 /* One label per line (a leading "nSYNSET " and a trailing CR are dropped), or a JSON array of strings; must give `classes` of
    them. On success the network owns the labels. */
 int network_labels_from_file(struct network *n, const char *path, struct err *e);
+
+/* A JSON array of `classes` labels, or of none. On success the caller owns *out and ends it with labels_free. */
+int labels_from_json(const char *text, size_t size, int classes, char ***out, int *count, struct err *e);
+void labels_free(char **labels, int count); /* NULL is fine */
+
+/* 0 when it is UTF-8 of 1 to LABEL_MAX bytes without control characters. */
+int label_check(const char *label, size_t size, struct err *e);
 
 #endif
