@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// json.h - cJSON, made strict: RFC 8259 and nothing more, no duplicate keys, a bounded depth, exact types.
+// json.h - JSON texts as cJSON trees, read strictly: RFC 8259 and nothing more, no duplicate keys, bounded, exact types.
 
 #ifndef MODELS_JSON_H
 #define MODELS_JSON_H
@@ -9,11 +9,14 @@
 #include <stddef.h>
 
 #include "models/err.h"
+#include "models/json_scan.h" /* JSON_DEPTH_MAX */
 
-#define JSON_DEPTH_MAX 64
+#define JSON_VALUES_MAX 1000000 /* each takes 80 bytes, however short its text */
+#define JSON_NUMBER_MAX 1000    /* characters of one number */
 
-/* Parses exactly len bytes (no terminator needed). NULL with e set: not RFC 8259 JSON, not UTF-8, deeper than JSON_DEPTH_MAX,
-   a NUL character in a string, an object with the same key twice, or no memory. The caller ends it with cJSON_Delete. */
+/* Parses exactly len bytes (no terminator needed). NULL with e set: not RFC 8259 JSON, not UTF-8, a NUL character in a string
+   (C could not carry it), a number beyond double, an object with the same key twice (ERR_INPUT); beyond JSON_DEPTH_MAX,
+   JSON_VALUES_MAX or JSON_NUMBER_MAX (ERR_TOO_LARGE); no memory. The caller ends it with cJSON_Delete. */
 cJSON *json_parse(const char *text, size_t len, struct err *e);
 
 /* The item of that name and type in an object, -1 with e set otherwise. Strings are borrowed from the object. */

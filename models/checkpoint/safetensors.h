@@ -17,6 +17,7 @@
 #define ST_TENSORS_MAX 100000
 #define ST_RANK_MAX 8
 #define ST_NAME_MAX 512                    /* bytes of a tensor's name */
+#define ST_METADATA_MAX 10000              /* entries */
 
 enum st_dtype { ST_F64, ST_F32, ST_F16, ST_BF16, ST_I64, ST_I32, ST_I16, ST_I8, ST_U8, ST_BOOL };
 
@@ -33,8 +34,8 @@ struct st_file; /* an open file: descriptor, tensors in file order, metadata */
 
 /* Opens and checks everything the specification says about the header: length, UTF-8 JSON that starts with '{', no duplicate
    keys, known dtypes, rank <= ST_RANK_MAX, products that do not overflow, offsets in order without holes or overlap up to exactly
-   the end of the file, __metadata__ of strings. ERR_DAMAGED or ERR_UNSUPPORTED with path and field in the text. Memory taken is
-   bounded by the file's size. The caller ends it with st_close. */
+   the end of the file, __metadata__ of strings. ERR_DAMAGED, ERR_UNSUPPORTED or ERR_TOO_LARGE with path and field in the text.
+   Memory taken is a small multiple of the header's size. The caller ends it with st_close. */
 int st_open(const char *path, struct st_file **out, struct err *e);
 void st_close(struct st_file *f); /* NULL is fine */
 
