@@ -49,7 +49,7 @@ struct conv_params {
 struct conv_io {
     const void *x;        /* [images][in_h][in_w][in_c] */
     const void *residual; /* NULL, or shaped like y: added before the ReLU */
-    void *y;              /* [images][out_h][out_w][out_c] */
+    void *y;              /* [images][out_h][out_w][out_c]; may be the residual: each element is read before it is written */
     int images;
 };
 

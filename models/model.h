@@ -31,5 +31,6 @@ int model_classes(const struct model *m);
 void model_input_size(const struct model *m, int *w, int *h); /* pixels; 3 channels */
 size_t model_weight_bytes(const struct model *m);             /* packed, as held in memory */
 size_t model_arena_bytes(const struct model *m, int batch, int tasks); /* what a session takes: tensors and scratch */
+size_t model_unplanned_bytes(const struct model *m);          /* activations of one image if every tensor had its own memory */
 
 #endif

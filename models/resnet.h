@@ -13,9 +13,10 @@
 #include "models/checkpoint/safetensors.h"
 #include "models/network.h"
 
-/* Builds the fp32 network: graph, folded weights. preprocess gives the input's size and must be set in *out before the call
-   (network_free'd contents otherwise). arch: NULL, or a name that must match what the shapes say ("resnet50", "resnet50-v1" ...).
-   Whatever tensor is missing, left over or misshapen is named. On failure *out keeps only what it had. */
+/* Builds the fp32 network: graph, folded weights; sets name to the architecture's when it is empty. out->preprocess must be set: it
+   gives the input's size. arch: NULL, or the name that the shapes must give ("resnet50", "resnext50_32x4d" ...); "-v1" behind it
+   puts the stride of bottlenecks on their first 1x1. Whatever tensor is missing, left over or misshapen is named. On failure *out
+   keeps what it had. */
 int resnet_from_safetensors(const struct st_file *f, const char *arch, struct network *out, struct err *e);
 
 #endif

@@ -7,6 +7,8 @@
 
 #include "models/model.h"
 
+#define SESSION_BATCH_MAX 256
+
 struct session;
 struct pthreadpool;
 
@@ -34,7 +36,7 @@ const float *session_run_observed(struct session *s, int images, session_see *se
 struct model *session_model(const struct session *s); /* borrowed */
 size_t session_bytes(const struct session *s);
 
-/* exp and sum in double, numerically stable: p[i] from logits[i]. p may be logits. */
+/* exp and sum in double, numerically stable. p must not be logits. */
 void softmax(const float *logits, int n, float *p);
 
 /* Indices of the k largest values, ties by lower index, in falling order. k <= n. */
