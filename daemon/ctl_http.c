@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: MIT
+
+#include "daemon/ctl_http.h"
+#include "daemon/ctl.h"
+
+#include <curl/curl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "models/json.h"
+
+#define REPLY_BYTES_MAX (64u << 20)
+#define TOKEN_FILE_MAX  4096
+
+struct incoming {
+    char *text;
+    size_t size;
+    int too_large;
+};
+
+static size_t take_reply(char *bytes, size_t one, size_t count, void *user)
+{
+    struct incoming *r = user;
+    size_t n = one * count;
+    if (n > REPLY_BYTES_MAX - r->size) {
+        r->too_large = 1;
+        return 0;
+    }
+    char *more = realloc(r->text, r->size + n + 1);
+    if (!more)
+        return 0;
+    r->text = more;
+    memcpy(r->text + r->size, bytes, n);
+    r->size += n;
+    r->text[r->size] = '\0';
+    return n;
+}
+
+/* "Authorization: Bearer ..." from the first line of the file. */
+static int read_token(const char *path, char **header, struct err *e)
+{
+    uint8_t *bytes;
+    size_t size;
+    if (ctl_read_file(path, TOKEN_FILE_MAX, &bytes, &size, e) != 0)
+        return -1;
+    char *token = (char *)bytes;
+    token[strcspn(token, "\r\n")] = '\0';
+    int rc = 0;
+    if (!*token)
+        rc = err_set(e, ERR_INPUT, "%s: there is no token on the first line", path);
+    else if (asprintf(header, "Authorization: Bearer %s", token) < 0)
+        rc = err_set(e, ERR_MEMORY, "no memory for the token");
+    free(bytes);
+    return rc;
+}
+
+static int add_header(struct curl_slist **list, const char *line, struct err *e)
+{
+    struct curl_slist *more = curl_slist_append(*list, line);
+    if (!more)
+        return err_set(e, ERR_MEMORY, "no memory for a request");
+    *list = more;
+    return 0;
+}
+
+static int set_headers(const struct ctl_server *s, const struct ctl_request *q, struct curl_slist **list, struct err *e)
+{
+    char line[128], *token = NULL;
+    if (add_header(list, "Expect:", e) != 0 || add_header(list, "Accept: application/json", e) != 0)
+        return -1;
+    if (q->content_type) {
+        snprintf(line, sizeof line, "Content-Type: %s", q->content_type);
+        if (add_header(list, line, e) != 0)
+            return -1;
+    }
+    if (!s->token_file)
+        return 0;
+    if (read_token(s->token_file, &token, e) != 0)
+        return -1;
+    int rc = add_header(list, token, e);
+    free(token);
+    return rc;
+}
+
+/* The address that --url names, with the path behind it. */
+static int set_address(CURL *c, const struct ctl_server *s, const char *path, struct err *e)
+{
+    char *url = NULL;
+    CURLcode rc = CURLE_OK;
+    if (!strncmp(s->url, "unix:", 5)) {
+        rc = curl_easy_setopt(c, CURLOPT_UNIX_SOCKET_PATH, s->url + 5);
+        if (asprintf(&url, "http://localhost%s", path) < 0)
+            url = NULL;
+    } else {
+        size_t n = strlen(s->url);
+        while (n > 0 && s->url[n - 1] == '/')
+            n--;
+        if (asprintf(&url, "%.*s%s", (int)n, s->url, path) < 0)
+            url = NULL;
+    }
+    if (url && rc == CURLE_OK)
+        rc = curl_easy_setopt(c, CURLOPT_URL, url);
+    int bad = !url || rc != CURLE_OK;
+    free(url);
+    return bad ? err_set(e, ERR_INPUT, "%s is not a usable address", s->url) : 0;
+}
+
+static int set_options(CURL *c, const struct ctl_server *s, const struct ctl_request *q, struct curl_slist *headers, char *reason,
+                       struct incoming *r)
+{
+    int bad = 0;
+    bad |= curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
+    bad |= curl_easy_setopt(c, CURLOPT_PROXY, ""); /* the daemon is near: proxies of the environment would only be in the way */
+    bad |= curl_easy_setopt(c, CURLOPT_TIMEOUT, (long)s->timeout);
+    bad |= curl_easy_setopt(c, CURLOPT_ERRORBUFFER, reason);
+    bad |= curl_easy_setopt(c, CURLOPT_HTTPHEADER, headers);
+    bad |= curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, take_reply);
+    bad |= curl_easy_setopt(c, CURLOPT_WRITEDATA, r);
+    bad |= curl_easy_setopt(c, CURLOPT_USERAGENT, "resnetctl");
+    if (strcmp(q->method, "GET")) {
+        bad |= curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)q->size);
+        bad |= curl_easy_setopt(c, CURLOPT_POSTFIELDS, q->size ? q->body : "");
+        bad |= curl_easy_setopt(c, CURLOPT_CUSTOMREQUEST, q->method);
+    }
+    return bad;
+}
+
+/* "title: detail" of an application/problem+json body; whatever else came is named by its status alone. */
+static int problem(const struct ctl_server *s, long status, const struct incoming *r, struct err *e)
+{
+    cJSON *body = r->text ? json_parse(r->text, r->size, e) : NULL;
+    const char *title = NULL, *detail = NULL;
+    if (cJSON_IsObject(body)) {
+        title = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(body, "title"));
+        detail = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(body, "detail"));
+    }
+    if (title || detail)
+        err_set(e, ERR_INPUT, "%s%s%s (status %ld)", title ? title : "", title && detail ? ": " : "", detail ? detail : "",
+                status);
+    else
+        err_set(e, ERR_INPUT, "%s answers with status %ld", s->url, status);
+    cJSON_Delete(body);
+    return -1;
+}
+
+int ctl_ask(const struct ctl_server *s, const struct ctl_request *q, struct ctl_reply *r, struct err *e)
+{
+    char reason[CURL_ERROR_SIZE] = "";
+    struct curl_slist *headers = NULL;
+    struct incoming got = {0};
+    long status = 0;
+    CURL *c = curl_easy_init();
+    int rc = c ? 0 : err_set(e, ERR_MEMORY, "no memory for a connection");
+    if (rc == 0)
+        rc = set_headers(s, q, &headers, e);
+    if (rc == 0)
+        rc = set_address(c, s, q->path, e);
+    if (rc == 0 && set_options(c, s, q, headers, reason, &got) != 0)
+        rc = err_set(e, ERR_INTERNAL, "libcurl refuses a request");
+    if (rc == 0) {
+        CURLcode done = curl_easy_perform(c);
+        if (got.too_large)
+            rc = err_set(e, ERR_TOO_LARGE, "%s answers with more than %u bytes", s->url, REPLY_BYTES_MAX);
+        else if (done != CURLE_OK)
+            rc = err_set(e, ERR_IO, "no answer from %s: %s", s->url, *reason ? reason : curl_easy_strerror(done));
+        else if (curl_easy_getinfo(c, CURLINFO_RESPONSE_CODE, &status) != CURLE_OK || status < 200 || status > 299)
+            rc = problem(s, status, &got, e);
+    }
+    curl_slist_free_all(headers);
+    curl_easy_cleanup(c);
+    if (rc == 0)
+        *r = (struct ctl_reply){got.text, got.size};
+    else
+        free(got.text);
+    return rc;
+}

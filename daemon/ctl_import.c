@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: MIT
+//
+// ctl_import.c - a checkpoint as others wrote it -> the fp32 model file.
+
+#include "config.h"
+
+#include "daemon/ctl.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <nettle/sha2.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "models/checkpoint/safetensors.h"
+#include "models/file.h"
+#include "models/resnet.h"
+
+#define PREPROCESS_FILE_MAX 65536
+
+struct options {
+    const char *output, *name, *labels, *preprocess, *arch;
+    int json;
+};
+
+static const struct ctl_option options[] = {
+    {"output", 'o', CTL_TEXT, offsetof(struct options, output), 0, 0, "DIR|FILE",
+     "where to write: FILE.safetensors, or fp32.safetensors in DIR"},
+    {"name", 0, CTL_TEXT, offsetof(struct options, name), 0, 0, "N", "the model's name (default: from the output's name)"},
+    {"labels", 0, CTL_TEXT, offsetof(struct options, labels), 0, 0, "FILE", "names of the classes, one per line or a JSON array"},
+    {"preprocess", 0, CTL_TEXT, offsetof(struct options, preprocess), 0, 0, "P",
+     "imagenet, cifar10 or FILE.json (default: imagenet for a 7x7 stem, else cifar10)"},
+    {"arch", 0, CTL_TEXT, offsetof(struct options, arch), 0, 0, "NAME",
+     "what the checkpoint has to be, e.g. resnet50 or resnet50-v1"},
+    {"json", 0, CTL_FLAG, offsetof(struct options, json), 0, 0, NULL, "print the result as JSON"},
+    {0},
+};
+
+static const struct ctl_usage usage = {
+    "import CHECKPOINT -o DIR|FILE [--name N] [--labels FILE] [--preprocess P] [--arch NAME] [--json]",
+    "Reads a ResNet from a .safetensors checkpoint, folds its batch norms and writes the fp32 model file.", options, 1, 1};
+
+static const char *const cifar10_labels[] = {"airplane", "automobile", "bird",  "cat",  "deer",
+                                             "dog",      "frog",       "horse", "ship", "truck"};
+
+/* ImageNet networks start with a 7x7 window on three channels; nothing else in the family has one. */
+static const char *guess_preset(const struct st_file *f)
+{
+    for (int i = 0; i < st_count(f); i++) {
+        const struct st_tensor *t = st_get(f, i);
+        if (t->rank == 4 && t->shape[1] == 3 && t->shape[2] == 7 && t->shape[3] == 7)
+            return "imagenet";
+    }
+    return "cifar10";
+}
+
+static int set_preprocess(const char *want, struct network *n, struct err *e)
+{
+    size_t length = strlen(want);
+    if (length < 5 || strcmp(want + length - 5, ".json"))
+        return preprocess_preset(want, &n->preprocess, e);
+    uint8_t *text;
+    size_t size;
+    if (ctl_read_file(want, PREPROCESS_FILE_MAX, &text, &size, e) != 0)
+        return -1;
+    int rc = strlen((char *)text) == size ? preprocess_from_json((char *)text, &n->preprocess, e)
+                                          : err_set(e, ERR_INPUT, "it holds a NUL character");
+    free(text);
+    return rc == 0 ? 0 : err_prefix(e, "%s", want);
+}
+
+static int set_labels(const struct options *o, const char *preprocess, struct network *n, struct err *e)
+{
+    if (o->labels)
+        return network_labels_from_file(n, o->labels, e);
+    int classes = n->graph.nodes[n->graph.output].c, count = (int)(sizeof cifar10_labels / sizeof *cifar10_labels);
+    if (strcmp(preprocess, "cifar10") || classes != count)
+        return 0;
+    n->labels = calloc((size_t)count, sizeof *n->labels);
+    if (!n->labels)
+        return err_set(e, ERR_MEMORY, "no memory for the labels");
+    n->label_count = count;
+    for (int i = 0; i < count; i++)
+        if (!(n->labels[i] = strdup(cifar10_labels[i])))
+            return err_set(e, ERR_MEMORY, "no memory for the labels");
+    return 0;
+}
+
+/* The last part of a path without .safetensors, other characters than a name may have replaced. 0: nothing is left of it. */
+static int name_from_path(const char *path, char name[NETWORK_NAME_MAX])
+{
+    size_t end = strlen(path);
+    while (end > 1 && path[end - 1] == '/')
+        end--;
+    size_t start = end;
+    while (start > 0 && path[start - 1] != '/')
+        start--;
+    size_t suffix = strlen(".safetensors");
+    if (end - start > suffix && !strncmp(path + end - suffix, ".safetensors", suffix))
+        end -= suffix;
+    while (start < end && path[start] == '.')
+        start++;
+    size_t n = 0;
+    for (; start < end && n < NETWORK_NAME_MAX - 1; start++, n++) {
+        char c = path[start];
+        int fine = (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+        name[n] = fine ? c : '-';
+    }
+    name[n] = '\0';
+    return n > 0;
+}
+
+/* Named by the user, else by a model directory, else by a file that is not just called after its precision, else by the source.
+ */
+static int set_name(const struct options *o, const char *source, struct network *n, struct err *e)
+{
+    enum precision ignored;
+    if (o->name) {
+        if (name_check(o->name, e) != 0)
+            return -1;
+        snprintf(n->name, sizeof n->name, "%s", o->name);
+        return 0;
+    }
+    char name[NETWORK_NAME_MAX];
+    if (!name_from_path(o->output, name) || (ctl_output_is_file(o->output) && precision_parse(name, &ignored, e) == 0))
+        if (!name_from_path(source, name))
+            snprintf(name, sizeof name, "model");
+    snprintf(n->name, sizeof n->name, "%s", name);
+    return name_check(n->name, e);
+}
+
+static int sha256_of_file(const char *path, char hex[2 * SHA256_DIGEST_SIZE + 1], struct err *e)
+{
+    uint8_t buffer[65536], digest[SHA256_DIGEST_SIZE];
+    struct sha256_ctx sha;
+    sha256_init(&sha);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = -1;
+    if (fd >= 0) {
+        while ((n = read(fd, buffer, sizeof buffer)) > 0)
+            sha256_update(&sha, (size_t)n, buffer);
+    }
+    int saved = errno;
+    if (fd >= 0)
+        close(fd);
+    if (n < 0)
+        return err_set(e, ERR_IO, "cannot read %s: %s", path, strerror(saved));
+    sha256_digest(&sha, sizeof digest, digest);
+    for (int i = 0; i < SHA256_DIGEST_SIZE; i++)
+        snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+    return 0;
+}
+
+/* No date and no path: the same source gives the same file on every machine. */
+static int set_provenance(const char *source, struct network *n, struct err *e)
+{
+    char hex[2 * SHA256_DIGEST_SIZE + 1];
+    if (sha256_of_file(source, hex, e) != 0)
+        return -1;
+    const char *slash = strrchr(source, '/');
+    cJSON *o = cJSON_CreateObject();
+    int bad = ctl_put_text(o, "source", slash ? slash + 1 : source);
+    bad |= ctl_put_text(o, "source_sha256", hex);
+    bad |= ctl_put_text(o, "tool", "resnetctl " PACKAGE_VERSION);
+    char *text = bad ? NULL : cJSON_PrintUnformatted(o);
+    cJSON_Delete(o);
+    free(n->provenance);
+    n->provenance = text;
+    return text ? 0 : err_set(e, ERR_MEMORY, "no memory for the provenance");
+}
+
+static int import(const struct options *o, const char *source, struct network *n, struct err *e)
+{
+    struct st_file *f;
+    if (st_open(source, &f, e) != 0)
+        return -1;
+    const char *preprocess = o->preprocess ? o->preprocess : guess_preset(f);
+    int rc = set_preprocess(preprocess, n, e);
+    if (rc == 0)
+        rc = resnet_from_safetensors(f, o->arch, n, e);
+    st_close(f);
+    if (rc != 0 || set_labels(o, preprocess, n, e) != 0)
+        return -1;
+    return set_name(o, source, n, e) == 0 && set_provenance(source, n, e) == 0 ? 0 : -1;
+}
+
+static int report(const struct network *n, const char *path, int json)
+{
+    const struct graph *g = &n->graph;
+    long long parameters = 0, bytes = ctl_file_bytes(path);
+    int layers = 0;
+    for (int i = 0; i < g->count; i++)
+        if (node_has_weights(&g->nodes[i])) {
+            layers++;
+            parameters += node_weights(g, i) + g->nodes[i].c;
+        }
+    const struct node *in = &g->nodes[0], *out = &g->nodes[g->output];
+    if (json) {
+        cJSON *o = cJSON_CreateObject();
+        int bad = ctl_put_text(o, "file", path);
+        bad |= ctl_put_text(o, "name", n->name);
+        bad |= ctl_put_number(o, "width", in->w, 9);
+        bad |= ctl_put_number(o, "height", in->h, 9);
+        bad |= ctl_put_number(o, "classes", out->c, 9);
+        bad |= ctl_put_number(o, "labels", n->label_count, 9);
+        bad |= ctl_put_number(o, "layers", layers, 9);
+        bad |= ctl_put_number(o, "parameters", (double)parameters, 17);
+        bad |= ctl_put_number(o, "macs", (double)graph_macs(g), 17);
+        bad |= ctl_put_number(o, "file_bytes", (double)bytes, 17);
+        return ctl_print_json(o, bad);
+    }
+    char size[16];
+    ctl_size((double)bytes, size);
+    printf("%s: %s, %dx%d pixels, %d classes (%s), %d layers with weights, %.3f M parameters, %.3f GMAC\n", path, n->name, in->w,
+           in->h, out->c, n->label_count ? "with labels" : "no labels", layers, (double)parameters / 1e6,
+           (double)graph_macs(g) / 1e9);
+    printf("wrote %s\n", size);
+    return CTL_DONE;
+}
+
+int ctl_import(int argc, char **argv)
+{
+    struct options o = {0};
+    int status, first = ctl_parse(&usage, argc, argv, &o, &status);
+    if (first < 0)
+        return status;
+    if (!o.output)
+        return ctl_wrong(&usage, "-o says where to write and is missing");
+
+    struct network n = {0};
+    struct err e;
+    char *path = NULL;
+    status = CTL_FAILED;
+    if (import(&o, argv[first], &n, &e) != 0 || !(path = ctl_output_path(o.output, PRECISION_FP32, &e)) ||
+        model_file_write(path, &n, &e) != 0)
+        ctl_fail(&e);
+    else
+        status = report(&n, path, o.json);
+    free(path);
+    network_free(&n);
+    return status;
+}

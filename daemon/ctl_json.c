@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: MIT
+
+#include "daemon/ctl.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+int ctl_put_item(cJSON *object, const char *name, cJSON *item)
+{
+    if (item && object && cJSON_AddItemToObject(object, name, item))
+        return 0;
+    cJSON_Delete(item);
+    return -1;
+}
+
+int ctl_append(cJSON *array, cJSON *item)
+{
+    if (item && array && cJSON_AddItemToArray(array, item))
+        return 0;
+    cJSON_Delete(item);
+    return -1;
+}
+
+int ctl_put_text(cJSON *object, const char *name, const char *text)
+{
+    return ctl_put_item(object, name, text ? cJSON_CreateString(text) : cJSON_CreateNull());
+}
+
+/* A double made from few digits is printed with few digits again. */
+cJSON *ctl_number(double value, int digits)
+{
+    char text[40];
+    if (!isfinite(value))
+        return cJSON_CreateNull();
+    snprintf(text, sizeof text, "%.*g", digits, value);
+    return cJSON_CreateNumber(strtod(text, NULL));
+}
+
+int ctl_put_number(cJSON *object, const char *name, double value, int digits)
+{
+    return ctl_put_item(object, name, ctl_number(value, digits));
+}
+
+int ctl_put_raw(cJSON *object, const char *name, const char *json)
+{
+    return ctl_put_item(object, name, json ? cJSON_Parse(json) : cJSON_CreateNull());
+}
+
+cJSON *ctl_whole(cJSON *item, int bad)
+{
+    if (!bad)
+        return item;
+    cJSON_Delete(item);
+    return NULL;
+}
+
+int ctl_print_json(cJSON *item, int bad)
+{
+    char *text = bad ? NULL : cJSON_Print(item);
+    cJSON_Delete(item);
+    if (!text) {
+        fprintf(stderr, "resnetctl: no memory for the JSON text\n");
+        return CTL_FAILED;
+    }
+    puts(text);
+    cJSON_free(text);
+    return CTL_DONE;
+}
+
+int ctl_write_json(const char *path, const cJSON *item, struct err *e)
+{
+    char *temporary = NULL, *text = cJSON_Print(item);
+    int rc = -1;
+    if (!text || asprintf(&temporary, "%s.XXXXXX", path) < 0) {
+        cJSON_free(text);
+        return err_set(e, ERR_MEMORY, "no memory for the text of %s", path);
+    }
+    int fd = mkstemp(temporary);
+    FILE *f = fd < 0 ? NULL : fdopen(fd, "w");
+    if (!f) {
+        err_set(e, ERR_IO, "cannot write %s: %s", path, strerror(errno));
+        if (fd >= 0)
+            close(fd);
+    } else {
+        int bad = fprintf(f, "%s\n", text) < 0;
+        bad |= fclose(f) != 0;
+        if (bad || rename(temporary, path) != 0)
+            err_set(e, ERR_IO, "cannot write %s: %s", path, strerror(errno));
+        else
+            rc = 0;
+    }
+    if (rc != 0 && fd >= 0)
+        unlink(temporary);
+    free(temporary);
+    cJSON_free(text);
+    return rc;
+}
+
+void ctl_cell(double value, int decimals, char text[24])
+{
+    if (isfinite(value))
+        snprintf(text, 24, "%.*f", decimals, value);
+    else
+        snprintf(text, 24, "-");
+}

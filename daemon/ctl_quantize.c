@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: MIT
+//
+// ctl_quantize.c - the fp32 model file -> fp16, hybrid or int8, measured against fp32 before anything is written.
+
+#include "daemon/ctl.h"
+#include "daemon/progress.h"
+
+#include <math.h>
+#include <pthreadpool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/half.h"
+#include "models/file.h"
+#include "models/quantize/quantize.h"
+
+struct options {
+    const char *output, *precision, *data, *method, *report;
+    int images, threads, json;
+    double min_agreement;
+};
+
+static const struct ctl_option options[] = {
+    {"output", 'o', CTL_TEXT, offsetof(struct options, output), 0, 0, "DIR|FILE",
+     "where to write: FILE.safetensors, or PRECISION.safetensors in DIR"},
+    {"precision", 'p', CTL_TEXT, offsetof(struct options, precision), 0, 0, "P", "fp16, hybrid or int8"},
+    {"calibrate", 0, CTL_TEXT, offsetof(struct options, data), 0, 0, "DATA",
+     "images like those to come; int8 needs them, the others are only measured on them"},
+    {"images", 0, CTL_INT, offsetof(struct options, images), 1, 1e6, "N", "how many, spread evenly over DATA (default 256)"},
+    {"method", 0, CTL_TEXT, offsetof(struct options, method), 0, 0, "M", "how ranges are chosen: auto (default) or minmax"},
+    {"min-agreement", 0, CTL_NUMBER, offsetof(struct options, min_agreement), 0, 100, "P",
+     "write only if top-1 agrees with fp32 on P percent of the images"},
+    {"report", 0, CTL_TEXT, offsetof(struct options, report), 0, 0, "FILE.json", "write what was lost, layer by layer"},
+    {"threads", 0, CTL_INT, offsetof(struct options, threads), 1, 256, "N", "threads (default: all CPUs)"},
+    {"json", 0, CTL_FLAG, offsetof(struct options, json), 0, 0, NULL, "print the result as JSON"},
+    {0},
+};
+
+static const struct ctl_usage usage = {
+    "quantize MODEL -o DIR|FILE --precision fp16|hybrid|int8 [--calibrate DATA] [--images N] [--method M] [--min-agreement P]\n"
+    "       [--report FILE.json] [--threads N] [--json]",
+    "Makes a smaller, faster file from the fp32 file of a model (or from the fp32.safetensors of a directory).", options, 1, 1};
+
+/* The calibration images, walked twice: once for the ranges, once to compare. */
+struct images {
+    struct dataset *data;
+    const struct network *network;
+    int count, next;
+    struct progress progress;
+};
+
+static void rewind_images(struct images *s, const char *what, int quiet)
+{
+    s->next = 0;
+    progress_start(&s->progress, what, "images", s->count, quiet);
+}
+
+/* next_image of quantize.h */
+static int next_pixels(void *user, uint8_t *rgb, struct err *e)
+{
+    struct images *s = user;
+    struct sample sample;
+    const struct node *input = &s->network->graph.nodes[0];
+    progress_step(&s->progress, s->next);
+    if (s->next == s->count)
+        return 0;
+    int i = (int)((long long)s->next++ * dataset_count(s->data) / s->count);
+    return ctl_pixels_read(s->data, i, &s->network->preprocess, input->w, input->h, &sample, rgb, e) == 0 ? 1 : -1;
+}
+
+static int open_images(const struct options *o, const struct network *n, struct images *s, struct err *e)
+{
+    if (!o->data)
+        return 0;
+    if (dataset_open(o->data, n->labels, n->label_count, &s->data, e) != 0)
+        return -1;
+    int count = dataset_count(s->data);
+    s->network = n;
+    s->count = o->images < count ? o->images : count;
+    return s->count ? 0 : err_set(e, ERR_NOT_FOUND, "%s: there are no images", o->data);
+}
+
+/* ---- what was lost ---- */
+
+static double value_at(const struct network *n, int node, int64_t i, int64_t depth)
+{
+    const struct layer *l = &n->layers[node];
+    switch (n->precision) {
+    case PRECISION_FP32:
+        return (double)((const float *)l->weight)[i];
+    case PRECISION_FP16:
+        return (double)half_to_float(((const uint16_t *)l->weight)[i]);
+    default:
+        return (double)((const int8_t *)l->weight)[i] * (double)l->scale[i / depth];
+    }
+}
+
+static double weight_sqnr_db(const struct network *fp32, const struct network *q, int node)
+{
+    int64_t count = node_weights(&fp32->graph, node), depth = node_depth(&fp32->graph, node);
+    double signal = 0, noise = 0;
+    for (int64_t i = 0; i < count; i++) {
+        double w = value_at(fp32, node, i, depth), d = value_at(q, node, i, depth) - w;
+        signal += w * w;
+        noise += d * d;
+    }
+    return ctl_decibel(signal, noise);
+}
+
+static int compare(const struct options *o, const struct network *fp32, const struct network *q, const struct kernels *k,
+                   struct pthreadpool *pool, struct images *images, struct ctl_compare *result, struct err *e)
+{
+    const struct node *input = &fp32->graph.nodes[0];
+    struct ctl_model a = {0}, b = {0};
+    uint8_t *rgb = malloc(3u * (size_t)input->w * (size_t)input->h);
+    int rc = rgb ? 0 : err_set(e, ERR_MEMORY, "no memory for an image");
+    if (rc == 0)
+        rc = ctl_model_make(fp32, k, pool, &a, e);
+    if (rc == 0)
+        rc = ctl_model_make(q, k, pool, &b, e);
+    rewind_images(images, "comparing", o->json);
+    while (rc == 0 && (rc = next_pixels(images, rgb, e)) == 1) {
+        session_set_pixels(a.session, 0, rgb);
+        session_set_pixels(b.session, 0, rgb);
+        const float *reference = session_run(a.session, 1), *logits = session_run(b.session, 1);
+        ctl_compare_add(result, reference, logits, a.classes);
+        rc = 0;
+    }
+    progress_end(&images->progress);
+    ctl_model_close(&a);
+    ctl_model_close(&b);
+    free(rgb);
+    return rc;
+}
+
+static cJSON *layer_json(const struct network *fp32, const struct network *q, int i)
+{
+    const struct node *node = &q->graph.nodes[i];
+    const int shape[3] = {node->h, node->w, node->c};
+    cJSON *o = cJSON_CreateObject();
+    int bad = ctl_put_text(o, "name", node->name);
+    bad |= ctl_put_text(o, "op", op_name(node->op));
+    bad |= ctl_put_item(o, "shape", cJSON_CreateIntArray(shape, 3));
+    bad |= ctl_put_number(o, "macs", (double)node_macs(&q->graph, i), 17);
+    if (node_has_weights(node))
+        bad |= ctl_put_number(o, "weight_sqnr_db", weight_sqnr_db(fp32, q, i), 6);
+    if (q->quants) {
+        bad |= ctl_put_number(o, "scale", (double)q->quants[i].scale, 9);
+        bad |= ctl_put_number(o, "zero", q->quants[i].zero, 9);
+    }
+    return ctl_whole(o, bad);
+}
+
+static cJSON *summary_json(const struct network *q, const char *path, const struct ctl_compare *c)
+{
+    cJSON *o = cJSON_CreateObject();
+    int bad = ctl_put_text(o, "file", path);
+    bad |= ctl_put_text(o, "name", q->name);
+    bad |= ctl_put_text(o, "precision", precision_name(q->precision));
+    bad |= ctl_put_number(o, "images", c->images, 9);
+    bad |= ctl_put_number(o, "agreement", ctl_compare_percent(c), 6);
+    bad |= ctl_put_number(o, "logit_sqnr_db", ctl_compare_db(c), 6);
+    return ctl_whole(o, bad);
+}
+
+static int write_report(const char *report, const struct network *fp32, const struct network *q, const char *path,
+                        const struct ctl_compare *c, struct err *e)
+{
+    cJSON *o = summary_json(q, path, c), *layers = cJSON_CreateArray();
+    int bad = 0;
+    for (int i = 0; i < q->graph.count; i++)
+        bad |= ctl_append(layers, layer_json(fp32, q, i));
+    bad |= ctl_put_item(o, "layers", layers);
+    int rc = bad ? err_set(e, ERR_MEMORY, "no memory for the report") : ctl_write_json(report, o, e);
+    cJSON_Delete(o);
+    return rc;
+}
+
+static int print_result(const struct network *q, const char *path, const struct ctl_compare *c, int json)
+{
+    long long bytes = ctl_file_bytes(path);
+    if (json) {
+        cJSON *o = summary_json(q, path, c);
+        return ctl_print_json(o, ctl_put_number(o, "file_bytes", (double)bytes, 17));
+    }
+    char size[16], agreement[24], db[24];
+    ctl_size((double)bytes, size);
+    printf("%s: %s in %s, %s\n", path, q->name, precision_name(q->precision), size);
+    if (c->images) {
+        ctl_cell(ctl_compare_percent(c), 2, agreement);
+        ctl_cell(ctl_compare_db(c), 1, db);
+        printf("top-1 agrees with fp32 on %s %% of %d images, logits within %s dB\n", agreement, c->images, db);
+    }
+    return CTL_DONE;
+}
+
+/* ---- the command ---- */
+
+/* Ranges by calibration when int8 asks for them, then the network in the wanted precision. */
+static int convert(const struct options *o, enum precision p, const struct network *fp32, const struct kernels *k,
+                   struct pthreadpool *pool, struct images *images, struct network *q, struct err *e)
+{
+    if (p != PRECISION_INT8)
+        return quantize_network(fp32, p, NULL, 0, q, e);
+    struct range *ranges = calloc((size_t)fp32->graph.count, sizeof *ranges);
+    int seen = 0;
+    if (!ranges)
+        return err_set(e, ERR_MEMORY, "no memory for the ranges");
+    rewind_images(images, "calibrating", o->json);
+    int rc = calibrate_minmax(fp32, k, pool, next_pixels, images, ranges, &seen, e);
+    progress_end(&images->progress);
+    if (rc == 0)
+        rc = quantize_network(fp32, p, ranges, seen, q, e);
+    free(ranges);
+    return rc;
+}
+
+static int check_agreement(const struct options *o, const struct ctl_compare *c, struct err *e)
+{
+    double percent = ctl_compare_percent(c);
+    if (o->min_agreement < 0 || percent >= o->min_agreement)
+        return 0;
+    return err_set(e, ERR_INPUT,
+                   "top-1 agrees with fp32 on %.2f %% of %d images, less than --min-agreement %g: nothing was written", percent,
+                   c->images, o->min_agreement);
+}
+
+static int quantize(const struct options *o, enum precision p, const char *model, struct err *e)
+{
+    char source[4096], *path = NULL;
+    struct network fp32 = {0}, q = {0};
+    struct images images = {0};
+    struct ctl_compare c = {0};
+    struct pthreadpool *pool = NULL;
+    const struct kernels *k = NULL;
+    int threads = o->threads;
+    int rc = model_path(model, PRECISION_FP32, source, sizeof source, e);
+    if (rc == 0)
+        rc = model_file_read(source, &fp32, e);
+    if (rc == 0 && fp32.precision != PRECISION_FP32)
+        rc = err_set(e, ERR_INPUT, "%s is %s already; quantize starts from fp32", source, precision_name(fp32.precision));
+    if (rc == 0)
+        rc = ctl_kernels(NULL, &k, e);
+    if (rc == 0)
+        rc = ctl_pool(&threads, &pool, e);
+    if (rc == 0)
+        rc = open_images(o, &fp32, &images, e);
+    if (rc == 0)
+        rc = convert(o, p, &fp32, k, pool, &images, &q, e);
+    if (rc == 0 && images.data)
+        rc = compare(o, &fp32, &q, k, pool, &images, &c, e);
+    if (rc == 0)
+        rc = check_agreement(o, &c, e);
+    if (rc == 0 && !(path = ctl_output_path(o->output, p, e)))
+        rc = -1;
+    if (rc == 0)
+        rc = model_file_write(path, &q, e);
+    if (rc == 0 && o->report)
+        rc = write_report(o->report, &fp32, &q, path, &c, e);
+    if (rc == 0 && print_result(&q, path, &c, o->json) != CTL_DONE)
+        rc = err_set(e, ERR_MEMORY, "the result cannot be shown");
+    free(path);
+    dataset_close(images.data);
+    network_free(&q);
+    network_free(&fp32);
+    if (pool)
+        pthreadpool_destroy(pool);
+    return rc;
+}
+
+int ctl_quantize(int argc, char **argv)
+{
+    static const char *const later[] = {"percentile", "mse", "entropy"};
+    struct options o = {.images = 256, .method = "auto", .min_agreement = -1};
+    int status, first = ctl_parse(&usage, argc, argv, &o, &status);
+    if (first < 0)
+        return status;
+    enum precision p;
+    struct err e;
+    if (!o.output)
+        return ctl_wrong(&usage, "-o says where to write and is missing");
+    if (!o.precision)
+        return ctl_wrong(&usage, "--precision is missing: fp16, hybrid or int8");
+    if (precision_parse(o.precision, &p, &e) != 0)
+        return ctl_wrong(&usage, "%s", e.text);
+    if (p == PRECISION_FP32)
+        return ctl_wrong(&usage, "--precision fp32 is what there is already: fp16, hybrid or int8");
+    if (!o.data && (p == PRECISION_INT8 || o.min_agreement >= 0))
+        return ctl_wrong(&usage, "%s needs images: --calibrate DATA", p == PRECISION_INT8 ? "int8" : "--min-agreement");
+    for (size_t i = 0; i < sizeof later / sizeof *later; i++)
+        if (!strcmp(o.method, later[i])) {
+            err_set(&e, ERR_UNSUPPORTED, "this version has no method %s; auto and minmax are there", o.method);
+            return ctl_fail(&e);
+        }
+    if (strcmp(o.method, "auto") && strcmp(o.method, "minmax"))
+        return ctl_wrong(&usage, "there is no method %s: auto or minmax", o.method);
+    return quantize(&o, p, argv[first], &e) == 0 ? CTL_DONE : ctl_fail(&e);
+}
