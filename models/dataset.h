@@ -11,12 +11,17 @@
 
 #include "models/err.h"
 
+#define DATASET_IMAGES_MAX 1000000
+#define DATASET_FILE_MAX (64 << 20) /* bytes of one image or of labels.csv */
+
 struct dataset;
 
 /* path: a directory of images with labels.csv (`file,label` per line, label an index or a name in labels), a directory with one
    folder per class (folder name an index or a name in labels, else classes in sorted order), a directory of images without labels,
    or a CIFAR-10 binary file / directory of *.bin (records of 1 + 3072 bytes). In labels.csv a first line
-   whose file does not exist and whose label is `label` or `class` is a heading. labels may be NULL (label_count 0). */
+   whose file does not exist and whose label is `label` or `class` is a heading. labels may be NULL (label_count 0); it is
+   borrowed for the call. Order is that of labels.csv, else of sorted names. Folders and files whose name starts with a dot are
+   passed by. On failure *out is untouched. */
 int dataset_open(const char *path, char *const *labels, int label_count, struct dataset **out, struct err *e);
 void dataset_close(struct dataset *d);
 
@@ -25,14 +30,14 @@ int dataset_labelled(const struct dataset *d); /* 1 when every image has a label
 
 struct sample {
     const char *name;       /* borrowed until the next read */
-    int label;              /* -1 when unknown */
+    int label;              /* -1 when unknown; below label_count when labels were given */
     const uint8_t *pixels;  /* raw RGB [h][w][3], or NULL when encoded */
     int width, height;
     const uint8_t *bytes;   /* encoded image, or NULL */
     size_t size;
 };
 
-/* Reads image i; pointers are good until the next call or close. */
+/* Reads image i of 0 .. count - 1; pointers are good until the next call or close. */
 int dataset_read(struct dataset *d, int i, struct sample *out, struct err *e);
 
 #endif

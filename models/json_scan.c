@@ -6,11 +6,12 @@
 
 _Static_assert(JSON_DEPTH_MAX <= 64, "json_scan.objects has one bit per level");
 
-enum { /* what may come next */
-       VALUE,
-       FIRST_VALUE, /* or the end of the array */
-       FIRST_KEY,   /* or the end of the object */
-       AFTER_VALUE  /* a comma, the end of the container, the end of the text */
+/* What may come next. */
+enum {
+    VALUE,
+    FIRST_VALUE, /* or the end of the array */
+    FIRST_KEY,   /* or the end of the object */
+    AFTER_VALUE  /* a comma, the end of the container, the end of the text */
 };
 
 static int fail_at(const struct json_scan *s, const char *at, struct err *e, enum err_code code, const char *what)
@@ -71,18 +72,16 @@ static size_t utf8_length(const unsigned char *p, size_t left)
 /* Four hexadecimal digits, or -1. */
 static int hex4(const char *p, const char *end)
 {
+    static const char digits[] = "0123456789abcdefABCDEF";
     int v = 0;
     if (end - p < 4)
         return -1;
     for (int i = 0; i < 4; i++) {
-        char c = p[i];
-        int digit = c >= '0' && c <= '9'   ? c - '0'
-                    : c >= 'a' && c <= 'f' ? c - 'a' + 10
-                    : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                           : -1;
-        if (digit < 0)
+        const char *d = p[i] ? strchr(digits, p[i]) : NULL;
+        if (!d)
             return -1;
-        v = 16 * v + digit;
+        int digit = (int)(d - digits);
+        v = 16 * v + (digit < 16 ? digit : digit - 6);
     }
     return v;
 }
