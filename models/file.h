@@ -21,7 +21,7 @@ int model_file_header(const char *path, struct network *out, struct err *e);
 /* The whole network, weights included. */
 int model_file_read(const char *path, struct network *out, struct err *e);
 
-/* Writes atomically (st_write). Bytes written through *bytes when not NULL. */
+/* Writes atomically (st_write); the same network gives the same bytes. Refuses what the reader would refuse. */
 int model_file_write(const char *path, const struct network *n, struct err *e);
 
 /* Finds the file for a precision: path itself when it is a file, else path/<precision>.safetensors. buffer holds the result. */
