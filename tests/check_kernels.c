@@ -1,2 +1,528 @@
 // SPDX-License-Identifier: MIT
-int main(void) { return 77; }
+//
+// check_kernels [SEED] - every implementation of the shipped table against the reference: == in int8, a bound on rounding in float.
+// Links kernels/ alone. Inputs end at an unreadable page and outputs lie between canaries, so a tile that reads or writes too far
+// is caught; data mixes random values with the extremes. A failure prints the case and the seed that repeats it.
+
+#include <math.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "kernels/conv.h"
+#include "kernels/cpu.h"
+#include "kernels/half.h"
+#include "kernels/kernels.h"
+#include "kernels/pool.h"
+#include "kernels/tiles.h"
+
+#define COUNT(a) (sizeof(a) / sizeof *(a))
+#define CANARY 64
+
+static uint64_t state;
+static char current[256]; /* what is being checked, for the signal handler */
+static unsigned long cases, failures;
+
+static uint32_t rnd(void)
+{
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)(state >> 33);
+}
+
+static int between(int lo, int hi)
+{
+    return lo + (int)(rnd() % (uint32_t)(hi - lo + 1));
+}
+
+static float uniform(float lo, float hi)
+{
+    return lo + (hi - lo) * (float)rnd() / (float)0x7fffffff;
+}
+
+static void fail(const char *what)
+{
+    printf("FAIL %s: %s\n", current, what);
+    if (++failures > 20)
+        exit(1);
+}
+
+static void crashed(int signal_number)
+{
+    static const char text[] = "\ncrashed while checking ";
+    (void)!write(1, text, sizeof text - 1);
+    (void)!write(1, current, strlen(current));
+    (void)!write(1, "\n", 1);
+    signal(signal_number, SIG_DFL);
+    raise(signal_number);
+}
+
+/* ---- memory whose end is an unreadable page ---- */
+
+struct guarded {
+    char *map, *data;
+    size_t map_bytes, bytes;
+};
+
+static struct guarded guarded(size_t bytes)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), body = (bytes + page - 1) / page * page;
+    struct guarded g = {.map_bytes = body + page, .bytes = bytes};
+    g.map = mmap(NULL, g.map_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (g.map == MAP_FAILED || mprotect(g.map + body, page, PROT_NONE) != 0) {
+        perror("mmap");
+        exit(99);
+    }
+    g.data = g.map + body - bytes;
+    return g;
+}
+
+static void release(struct guarded *g)
+{
+    munmap(g->map, g->map_bytes);
+}
+
+/* ---- convolution ---- */
+
+static int8_t random_s8(int min)
+{
+    switch (rnd() % 8) {
+    case 0:
+        return (int8_t)min;
+    case 1:
+        return 127;
+    default:
+        return (int8_t)between(min, 127);
+    }
+}
+
+static void fill_activations(enum precision p, void *x, size_t n)
+{
+    int extreme = rnd() % 6 == 0;
+    for (size_t i = 0; i < n; i++)
+        if (p == PRECISION_INT8)
+            ((int8_t *)x)[i] = extreme ? -128 : random_s8(-128);
+        else if (p == PRECISION_FP16)
+            ((uint16_t *)x)[i] = half_from_float(uniform(-2, 2));
+        else
+            ((float *)x)[i] = uniform(-2, 2);
+}
+
+static void fill_weights(enum precision p, void *w, size_t n)
+{
+    int extreme = rnd() % 6 == 0;
+    for (size_t i = 0; i < n; i++)
+        if (p == PRECISION_INT8 || p == PRECISION_HYBRID)
+            ((int8_t *)w)[i] = extreme ? 127 : random_s8(-127);
+        else if (p == PRECISION_FP16)
+            ((uint16_t *)w)[i] = half_from_float(uniform(-1, 1));
+        else
+            ((float *)w)[i] = uniform(-1, 1);
+}
+
+static size_t weight_size(enum precision p)
+{
+    return p == PRECISION_FP32 ? 4 : p == PRECISION_FP16 ? 2 : 1;
+}
+
+static double value(enum precision p, const void *y, size_t i)
+{
+    return p == PRECISION_INT8   ? ((const int8_t *)y)[i]
+           : p == PRECISION_FP16 ? (double)half_to_float(((const uint16_t *)y)[i])
+                                 : (double)((const float *)y)[i];
+}
+
+/* Where a float result may lie around the reference: both sum the same products in another order or with fused operations. */
+static double tolerance(enum precision p, const struct conv_shape *s, double expected)
+{
+    double depth = (double)s->kernel_h * s->kernel_w * (s->in_c / s->groups), largest = p == PRECISION_HYBRID ? 2 * 127 * 0.02 : 2;
+    double t = 4e-7 * (depth + 4) * largest + 1e-6 * fabs(expected);
+    return p == PRECISION_FP16 ? t + fabs(expected) / 1024 + 1e-7 : t;
+}
+
+struct variant {
+    int residual, relu, logits, tasks;
+};
+
+static void compare(enum precision p, const struct conv_shape *s, const struct variant *v, const void *y, const void *expected, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        double a, b;
+        if (v->logits) {
+            a = (double)((const float *)y)[i];
+            b = (double)((const float *)expected)[i];
+        } else {
+            a = value(p, y, i);
+            b = value(p, expected, i);
+        }
+        if (p == PRECISION_INT8 ? a == b : fabs(a - b) <= tolerance(p, s, b))
+            continue;
+        char text[128];
+        snprintf(text, sizeof text, "at %zu of %zu: %.9g, reference %.9g", i, n, a, b);
+        fail(text);
+        return;
+    }
+}
+
+static void check_conv(const struct kernels *k, enum precision p, const struct conv_shape *s, int images, struct variant v)
+{
+    snprintf(current, sizeof current, "%s conv precision %d images %d in %dx%dx%d out %dx%dx%d kernel %dx%d stride %d,%d pad %d,%d "
+             "groups %d residual %d relu %d logits %d tasks %d", k->name, (int)p, images, s->in_h, s->in_w, s->in_c, s->out_h,
+             s->out_w, s->out_c, s->kernel_h, s->kernel_w, s->stride_h, s->stride_w, s->pad_top, s->pad_left, s->groups, v.residual,
+             v.relu, v.logits, v.tasks);
+    cases++;
+    const size_t in = (size_t)images * (size_t)s->in_h * (size_t)s->in_w * (size_t)s->in_c, channels = (size_t)s->out_c;
+    const size_t out = (size_t)images * (size_t)s->out_h * (size_t)s->out_w * channels;
+    const size_t depth = (size_t)s->kernel_h * (size_t)s->kernel_w * (size_t)(s->in_c / s->groups);
+    const size_t size = activation_bytes(p), out_size = v.logits ? 4 : size;
+    struct guarded x = guarded(in * size), w = guarded(channels * depth * weight_size(p)), r = guarded(out * size);
+    struct guarded scale = guarded(channels * 4), bias = guarded(channels * 4), y = guarded(out * out_size + CANARY);
+    void *expected = malloc(out * out_size);
+    fill_activations(p, x.data, in);
+    fill_activations(p, r.data, out);
+    fill_weights(p, w.data, channels * depth);
+    for (size_t o = 0; o < channels; o++) {
+        ((float *)(void *)scale.data)[o] = uniform(0.001f, 0.02f);
+        if (p == PRECISION_INT8)
+            ((int32_t *)(void *)bias.data)[o] = between(-20000, 20000);
+        else
+            ((float *)(void *)bias.data)[o] = uniform(-2, 2);
+    }
+    struct conv_params params = {.weight = w.data, .scale = (float *)(void *)scale.data, .relu = v.relu, .float_out = v.logits};
+    params.bias = p == PRECISION_INT8 ? NULL : (float *)(void *)bias.data;
+    params.bias_s32 = p == PRECISION_INT8 ? (int32_t *)(void *)bias.data : NULL;
+    params.in = (struct quant){uniform(0.01f, 0.1f), between(-128, 127)};
+    params.residual = (struct quant){uniform(0.01f, 0.1f), between(-128, 127)};
+    /* An output scale of about the sums' spread, so that most values are neither clamped nor zero. */
+    params.out = (struct quant){0.0005f * sqrtf((float)depth) * uniform(0.5f, 20), v.relu && rnd() % 2 ? -128 : between(-128, 127)};
+    struct conv_io io = {x.data, v.residual ? r.data : NULL, expected, images};
+    if (p == PRECISION_INT8 && conv_check_s8(s, &params) >= 0)
+        fail("conv_check_s8 refuses a layer that fits");
+    conv_reference(p, s, &params, &io);
+
+    void *memory = NULL, *scratch = NULL;
+    if (posix_memalign(&memory, CONV_ALIGN, conv_bytes(k, p, s)) != 0)
+        exit(99);
+    struct conv *c = conv_init(memory, k, p, s, &params);
+    /* The caller's parameters are only borrowed: spoil them. */
+    memset(w.data, 0x55, w.bytes);
+    memset(scale.data, 0x55, scale.bytes);
+    memset(bias.data, 0x55, bias.bytes);
+    if (posix_memalign(&scratch, CONV_ALIGN, conv_scratch_bytes(c)) != 0)
+        exit(99);
+    memset(scratch, 0x7f, conv_scratch_bytes(c)); /* NaN in float */
+    memset(y.data, 0x5a, y.bytes);
+    io.y = y.data + CANARY;
+    /* In place over the residual now and then, as the plan does. */
+    if (v.residual && rnd() % 2) {
+        memcpy(y.data + CANARY, r.data, out * size);
+        io.residual = io.y;
+    }
+    for (int t = 0; t < v.tasks; t++)
+        conv_run(c, &io, t, v.tasks, scratch);
+    compare(p, s, &v, io.y, expected, out);
+    for (int i = 0; i < CANARY; i++)
+        if (y.data[i] != 0x5a) {
+            fail("wrote before its output");
+            break;
+        }
+    free(memory);
+    free(scratch);
+    free(expected);
+    release(&x);
+    release(&w);
+    release(&r);
+    release(&scale);
+    release(&bias);
+    release(&y);
+}
+
+static struct conv_shape shape(int h, int w, int in_c, int out_c, int kernel, int stride, int pad, int groups)
+{
+    struct conv_shape s = {h, w, in_c, 0, 0, out_c, kernel, kernel, stride, stride, pad, pad, groups};
+    s.out_h = (h + 2 * pad - kernel) / stride + 1;
+    s.out_w = (w + 2 * pad - kernel) / stride + 1;
+    return s;
+}
+
+static void check_shapes(const struct kernels *k, enum precision p)
+{
+    const int mr = p == PRECISION_INT8 ? k->s8->mr : k->f32->mr, nr = p == PRECISION_INT8 ? k->s8->nr : k->f32->nr;
+    const int kr = p == PRECISION_INT8 ? k->s8->ku : 1;
+    const int depths[] = {1, kr - 1, kr, kr + 1, 2 * kr + 1, 63, 64, 65, 576};
+    /* Dense: every edge of the tile in rows, columns and depth. */
+    for (int m = 1; m <= 2 * mr + 1; m++)
+        for (int n = 1; n <= 2 * nr + 1; n += n < nr - 1 || (n > nr + 1 && n < 2 * nr - 1) ? 3 : 1)
+            for (size_t d = rnd() % 3; d < COUNT(depths); d += 3)
+                if (depths[d] > 0) {
+                    struct conv_shape s = shape(1, m, depths[d], n, 1, 1, 0, 1);
+                    check_conv(k, p, &s, 1, (struct variant){(int)(rnd() % 2), (int)(rnd() % 2), 0, 1});
+                }
+    /* Convolutions as ResNets have them, small. */
+    static const int convs[][8] = {
+        /* h, w, in_c, out_c, kernel, stride, pad, groups */
+        {14, 13, 3, 16, 7, 2, 3, 1}, {9, 9, 3, 16, 3, 1, 1, 1},  {7, 7, 16, 33, 3, 1, 1, 1}, {8, 7, 9, 22, 3, 2, 1, 1},
+        {8, 8, 11, 8, 1, 2, 0, 1},   {7, 7, 64, 40, 1, 1, 0, 1}, {6, 5, 16, 16, 3, 1, 1, 4}, {6, 6, 32, 64, 3, 2, 1, 32},
+        {5, 5, 12, 12, 5, 1, 4, 3},  {1, 1, 70, 10, 1, 1, 0, 1}, {3, 3, 4, 5, 3, 1, 2, 1},   {1, 9, 5, 7, 3, 1, 1, 1},
+        {12, 12, 8, 8, 3, 3, 0, 2},  {2, 2, 300, 20, 2, 1, 0, 1}};
+    for (size_t i = 0; i < COUNT(convs); i++)
+        for (int round = 0; round < 4; round++) {
+            const int *v = convs[i];
+            struct conv_shape s = shape(v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7]);
+            if (round == 3 && v[4] == 3 && v[5] == 2) { /* TensorFlow's SAME: nothing above and left, one row below */
+                s.pad_top = s.pad_left = 0;
+                s.out_h = (s.in_h + 1) / 2;
+                s.out_w = (s.in_w + 1) / 2;
+            }
+            check_conv(k, p, &s, 1 + round % 2, (struct variant){round & 1, round >> 1, 0, 1 + (int)(rnd() % 4)});
+            if (p == PRECISION_INT8)
+                check_conv(k, p, &s, 1, (struct variant){0, 0, 1, 2});
+        }
+    /* One strip is not enough: more rows than fit into it. */
+    struct conv_shape s = shape(20, 21, 200, 24, 3, 1, 1, 1);
+    check_conv(k, p, &s, 1, (struct variant){1, 1, 0, 3});
+}
+
+/* int8: requantisation at ties and limits, where a wrong rounding or sign would hide elsewhere. */
+static void check_ties(const struct kernels *k)
+{
+    const int channels = 2 * k->s8->nr + 3;
+    struct conv_shape s = shape(1, 7, 1, channels, 1, 1, 0, 1);
+    int8_t x[7] = {-128, -127, -1, 0, 1, 126, 127}, *w = malloc((size_t)channels), *y = malloc(7 * (size_t)channels);
+    int8_t *expected = malloc(7 * (size_t)channels);
+    float *scale = malloc((size_t)channels * 4);
+    int32_t *bias = malloc((size_t)channels * 4);
+    for (int zero = -128; zero <= 127; zero += 51)
+        for (int round = 0; round < 8; round++) {
+            for (int o = 0; o < channels; o++) {
+                w[o] = (int8_t)(o % 2 ? 127 - o : o - 127);
+                scale[o] = 0.5f; /* multiplier 1/2, 1/4 ...: every odd sum is a tie */
+                bias[o] = round == 7 ? (o % 2 ? INT32_MAX - 65536 : 65536 - INT32_MAX) : o - channels / 2;
+            }
+            struct conv_params params = {.weight = w, .scale = scale, .bias_s32 = bias, .relu = round & 1,
+                                         .in = {1, zero}, .out = {(float)(1 << round), zero / 2}};
+            struct conv_io io = {x, NULL, expected, 1};
+            snprintf(current, sizeof current, "%s ties zero %d round %d", k->name, zero, round);
+            cases++;
+            conv_reference(PRECISION_INT8, &s, &params, &io);
+            void *memory, *scratch;
+            if (posix_memalign(&memory, CONV_ALIGN, conv_bytes(k, PRECISION_INT8, &s)) != 0)
+                exit(99);
+            struct conv *c = conv_init(memory, k, PRECISION_INT8, &s, &params);
+            if (posix_memalign(&scratch, CONV_ALIGN, conv_scratch_bytes(c)) != 0)
+                exit(99);
+            io.y = y;
+            conv_run(c, &io, 0, 1, scratch);
+            if (memcmp(y, expected, 7 * (size_t)channels) != 0)
+                fail("bytes differ from the reference");
+            free(memory);
+            free(scratch);
+        }
+    free(w);
+    free(y);
+    free(expected);
+    free(scale);
+    free(bias);
+}
+
+/* ---- the specification itself, against numbers worked out by hand ---- */
+
+static void check_specification(void)
+{
+    snprintf(current, sizeof current, "formulas");
+    /* acc = (5 - 3) * 4 + (-7 - 3) * -6 + 10 = 78; M = 0.5 * 0.25 / 0.125 = 1; t = 78 + (9 - -2) * (0.25 / 0.125) = 100; y = 100 - 8 */
+    struct conv_shape s = shape(1, 1, 2, 1, 1, 1, 0, 1);
+    int8_t x[2] = {5, -7}, w[2] = {4, -6}, residual[1] = {9}, y[1];
+    float scale[1] = {0.25f};
+    int32_t bias[1] = {10};
+    struct conv_params p = {.weight = w, .scale = scale, .bias_s32 = bias, .in = {0.5f, 3}, .out = {0.125f, -8}, .residual = {0.25f, -2}};
+    struct conv_io io = {x, residual, y, 1};
+    conv_reference(PRECISION_INT8, &s, &p, &io);
+    if (y[0] != 92)
+        fail("int8 convolution with residual");
+    p.out.scale = 0.25f; /* M = 0.5, t = 39 + 11 = 50: ReLU does nothing; with weights turned around t = -29 + 11 -> 0 */
+    conv_reference(PRECISION_INT8, &s, &p, &io);
+    if (y[0] != 42)
+        fail("int8 output scale");
+    w[0] = -4;
+    w[1] = 6; /* acc = -8 - 60 + 10 = -58, t = -29 + 11 = -18 */
+    conv_reference(PRECISION_INT8, &s, &p, &io);
+    if (y[0] != -26)
+        fail("int8 negative sum");
+    p.relu = 1;
+    conv_reference(PRECISION_INT8, &s, &p, &io);
+    if (y[0] != -8)
+        fail("int8 ReLU is the zero point");
+    float logits[1];
+    io = (struct conv_io){x, NULL, logits, 1};
+    p.float_out = 1;
+    p.relu = 0;
+    conv_reference(PRECISION_INT8, &s, &p, &io);
+    if (logits[0] != -58 * 0.125f)
+        fail("int8 logits");
+    /* Ties go to even: acc * M = 0.5, 1.5, 2.5, -0.5, -1.5 -> 0, 2, 2, 0, -2 */
+    static const int8_t sums[5] = {1, 3, 5, -1, -3}, rounded[5] = {0, 2, 2, 0, -2};
+    for (int i = 0; i < 5; i++) {
+        struct conv_shape one = shape(1, 1, 1, 1, 1, 1, 0, 1);
+        int8_t unit = 1, out;
+        float half_scale = 1;
+        struct conv_params tie = {.weight = &unit, .scale = &half_scale, .in = {1, 0}, .out = {2, 0}};
+        struct conv_io tie_io = {&sums[i], NULL, &out, 1};
+        conv_reference(PRECISION_INT8, &one, &tie, &tie_io);
+        if (out != rounded[i])
+            fail("ties must go to even");
+    }
+    cases += 10;
+}
+
+static void check_pools(void)
+{
+    snprintf(current, sizeof current, "pooling, add, shortcut");
+    cases += 12;
+    int8_t q[8] = {-128, 127, 3, -4, 10, -20, 7, 0}, out[16];
+    struct quant in = {0.5f, -4}, to = {0.25f, 10};
+    /* Channel 0: (-128 + 3 + 10 + 7) + 16 = -92, M = 0.5 / (4 * 0.25) = 0.5 -> -46 + 10. Channel 1: 103 + 16 = 119 -> 59.5 -> 60 + 10 */
+    avgpool_run(PRECISION_INT8, 4, 2, &in, &to, q, out, 1, 0, 1);
+    if (out[0] != -36 || out[1] != 70)
+        fail("int8 average");
+    struct pool_shape s = {2, 2, 2, 1, 1, 3, 3, 2, 2, 1, 1};
+    maxpool_run(PRECISION_INT8, &s, q, out, 1, 0, 1);
+    if (out[0] != 10 || out[1] != 127)
+        fail("int8 maximum");
+    float f[8], fy[8];
+    uint16_t h[8], hy[8];
+    for (int i = 0; i < 8; i++) {
+        f[i] = (float)q[i] / 4 - 40;
+        h[i] = half_from_float(f[i]);
+    }
+    maxpool_run(PRECISION_FP32, &s, f, fy, 1, 0, 1);
+    maxpool_run(PRECISION_FP16, &s, h, hy, 1, 0, 1);
+    if (fy[0] != 2.5f - 40 || fy[1] != 31.75f - 40 || half_to_float(hy[0]) != fy[0] || half_to_float(hy[1]) != fy[1])
+        fail("float maximum of negative values");
+    avgpool_run(PRECISION_FP32, 4, 2, NULL, NULL, f, fy, 1, 0, 1);
+    avgpool_run(PRECISION_FP16, 4, 2, NULL, NULL, h, hy, 1, 0, 1);
+    if (fy[0] != -46.75f || fabsf(half_to_float(hy[0]) - fy[0]) > 0.05f)
+        fail("float average");
+    /* 0.5 (7 - -4) = 5.5, 0.25 (2 - 10) = -2 -> 3.5 / 0.5 = 7 -> 7 + 1; and the negative of it with ReLU */
+    struct quant qy = {0.5f, 1};
+    int8_t a[2] = {7, -15}, b[2] = {2, 18};
+    add_run(PRECISION_INT8, 2, 0, &in, &to, &qy, a, b, out, 0, 1);
+    if (out[0] != 8 || out[1] != -6)
+        fail("int8 add");
+    add_run(PRECISION_INT8, 2, 1, &in, &to, &qy, a, b, out, 0, 1);
+    if (out[0] != 8 || out[1] != 1)
+        fail("int8 add with ReLU");
+    float fa[2] = {1, -3}, fb[2] = {2, 1};
+    add_run(PRECISION_FP32, 2, 1, NULL, NULL, NULL, fa, fb, fy, 0, 1);
+    if (fy[0] != 3 || fy[1] != 0)
+        fail("float add with ReLU");
+    /* 3x3 pixels of 1 channel, stride 2, 1 channel before and 2 after. */
+    int8_t pixels[9] = {1, 2, 3, 4, 5, 6, 7, 8, 9};
+    struct shortcut_shape sc = {3, 3, 1, 2, 2, 2, 2, 1, 2};
+    static const int8_t want[16] = {-9, 1, -9, -9, -9, 3, -9, -9, -9, 7, -9, -9, -9, 9, -9, -9};
+    for (int t = 0; t < 3; t++)
+        shortcut_run(PRECISION_INT8, &sc, -9, pixels, out, 1, t, 3);
+    if (memcmp(out, want, sizeof want) != 0)
+        fail("shortcut");
+}
+
+static void check_halves(void)
+{
+    snprintf(current, sizeof current, "halves");
+    for (uint32_t i = 0; i < 65536; i++) { /* exact there and back, NaN stays NaN */
+        float f = half_to_float((uint16_t)i);
+        cases++;
+        if (isnan(f) ? (half_from_float(f) & 0x7fff) <= 0x7c00 : half_from_float(f) != i)
+            fail("half -> float -> half");
+    }
+    static const struct {
+        float f;
+        uint16_t h;
+    } known[] = {{1, 0x3c00}, {-2, 0xc000}, {65504, 0x7bff}, {65519.996f, 0x7bff}, {65520, 0x7c00}, {0x1p-24f, 1}, {0x1p-25f, 0},
+                 {0x1.8p-24f, 2}, {0x1.002p0f, 0x3c00}, {0x1.006p0f, 0x3c02}, {0x1.ffep-15f, 0x0400}};
+    for (size_t i = 0; i < COUNT(known); i++)
+        if (half_from_float(known[i].f) != known[i].h)
+            fail("rounding to half");
+    for (const struct kernels *k = kernels_table; k->name; k++) {
+        if (k->need & ~cpu_features())
+            continue;
+        snprintf(current, sizeof current, "%s halves", k->name);
+        for (size_t n = 0; n <= 19; n++) {
+            float f[19], back[19];
+            uint16_t h[19];
+            for (size_t i = 0; i < n; i++)
+                f[i] = uniform(-70000, 70000) * (rnd() % 4 ? 1e-6f : 1);
+            k->f32->narrow(n, f, h);
+            k->f32->widen(n, h, back);
+            for (size_t i = 0; i < n; i++)
+                if (h[i] != half_from_float(f[i]) || back[i] != half_to_float(h[i]))
+                    fail("narrow or widen");
+            cases++;
+        }
+    }
+}
+
+static void check_limits(void)
+{
+    snprintf(current, sizeof current, "conv_check_s8");
+    cases += 3;
+    int32_t bias = INT32_MAX - 512 * 127;
+    int8_t w = -127;
+    struct conv_shape s = shape(1, 1, 1, 1, 1, 1, 0, 1);
+    struct conv_params p = {.weight = &w, .bias_s32 = &bias};
+    if (conv_check_s8(&s, &p) != -1)
+        fail("refuses the largest bias that fits");
+    bias++;
+    if (conv_check_s8(&s, &p) != 0)
+        fail("accepts a bias that may leave 32 bits");
+    bias = -bias;
+    if (conv_check_s8(&s, &p) != 0)
+        fail("accepts a negative bias that may leave 32 bits");
+}
+
+static void check_table(void)
+{
+    snprintf(current, sizeof current, "table");
+    cases += 5;
+    if (!kernels_pick(0, NULL) || strcmp(kernels_pick(0, "auto")->name, "ref") != 0)
+        fail("a machine without features gets ref");
+    if (kernels_pick(~0u, NULL) != kernels_table)
+        fail("a machine with everything gets the first row");
+    if (kernels_pick(~0u, "nonsense") || kernels_find("nonsense"))
+        fail("an unknown name is refused");
+    for (const struct kernels *k = kernels_table; k->name; k++)
+        if (kernels_find(k->name) != k || (k->need && kernels_pick(0, k->name)))
+            fail("a row is found by name, and refused where the machine cannot run it");
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 0) : 20251;
+    signal(SIGSEGV, crashed);
+    signal(SIGBUS, crashed);
+    signal(SIGILL, crashed);
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    state = seed;
+    check_table();
+    check_halves();
+    check_specification();
+    check_pools();
+    check_limits();
+    for (const struct kernels *k = kernels_table; k->name; k++) {
+        if (k->need & ~cpu_features()) {
+            printf("SKIP %s: this CPU lacks it\n", k->name);
+            continue;
+        }
+        unsigned long before = cases;
+        state = seed;
+        for (int p = 0; p < PRECISIONS; p++)
+            check_shapes(k, (enum precision)p);
+        check_ties(k);
+        printf("%s: %lu cases\n", k->name, cases - before);
+    }
+    printf("seed %llu: %lu cases, %lu failures\n", (unsigned long long)seed, cases, failures);
+    return failures ? 1 : 0;
+}
