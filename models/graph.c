@@ -22,6 +22,13 @@ const char *op_name(enum op op)
     return op_infos[op].name;
 }
 
+/* Room comes in steps, so that count alone tells when there is none left. */
+#define NODES_STEP 64
+static size_t nodes_bytes(int count)
+{
+    return ((size_t)count / NODES_STEP + 1) * NODES_STEP * sizeof(struct node);
+}
+
 struct node *graph_add(struct graph *g, enum op op, const char *fmt, ...)
 {
     if (g->count >= GRAPH_NODES_MAX)
@@ -34,18 +41,19 @@ struct node *graph_add(struct graph *g, enum op op, const char *fmt, ...)
     va_end(ap);
     if (length < 0 || (size_t)length >= sizeof n.name)
         return NULL;
-    const size_t room = ((size_t)g->count / 64 + 1) * 64; /* mostly the size it has: few real moves */
-    struct node *nodes = realloc(g->nodes, room * sizeof *nodes);
-    if (!nodes)
-        return NULL;
-    g->nodes = nodes;
-    nodes[g->count] = n;
-    return &nodes[g->count++];
+    if (g->count % NODES_STEP == 0) {
+        struct node *nodes = realloc(g->nodes, nodes_bytes(g->count));
+        if (!nodes)
+            return NULL;
+        g->nodes = nodes;
+    }
+    g->nodes[g->count] = n;
+    return &g->nodes[g->count++];
 }
 
 int graph_copy(const struct graph *from, struct graph *to, struct err *e)
 {
-    struct node *nodes = malloc(((size_t)from->count + 1) * sizeof *nodes);
+    struct node *nodes = malloc(nodes_bytes(from->count));
     if (!nodes)
         return err_set(e, ERR_MEMORY, "no memory for a graph of %d nodes", from->count);
     if (from->count)
