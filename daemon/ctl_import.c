@@ -154,7 +154,7 @@ static int sha256_of_file(const char *path, char hex[2 * SHA256_DIGEST_SIZE + 1]
 }
 
 /* No date and no path: the same source gives the same file on every machine. */
-static int set_provenance(const char *source, struct network *n, struct err *e)
+static int set_provenance(const char *source, const char *architecture, struct network *n, struct err *e)
 {
     char hex[2 * SHA256_DIGEST_SIZE + 1];
     if (sha256_of_file(source, hex, e) != 0)
@@ -163,6 +163,7 @@ static int set_provenance(const char *source, struct network *n, struct err *e)
     cJSON *o = cJSON_CreateObject();
     int bad = ctl_put_text(o, "source", slash ? slash + 1 : source);
     bad |= ctl_put_text(o, "source_sha256", hex);
+    bad |= ctl_put_text(o, "architecture", architecture);
     bad |= ctl_put_text(o, "tool", "resnetctl " PACKAGE_VERSION);
     char *text = bad ? NULL : cJSON_PrintUnformatted(o);
     cJSON_Delete(o);
@@ -171,7 +172,9 @@ static int set_provenance(const char *source, struct network *n, struct err *e)
     return text ? 0 : err_set(e, ERR_MEMORY, "no memory for the provenance");
 }
 
-static int import(const struct options *o, const char *source, struct network *n, struct err *e)
+/* architecture becomes what the shapes say, which is what an unnamed network is called at first. */
+static int import(const struct options *o, const char *source, struct network *n, char architecture[NETWORK_NAME_MAX],
+                  struct err *e)
 {
     struct st_file *f;
     if (st_open(source, &f, e) != 0)
@@ -183,10 +186,11 @@ static int import(const struct options *o, const char *source, struct network *n
     st_close(f);
     if (rc != 0 || set_labels(o, preprocess, n, e) != 0)
         return -1;
-    return set_name(o, source, n, e) == 0 && set_provenance(source, n, e) == 0 ? 0 : -1;
+    snprintf(architecture, NETWORK_NAME_MAX, "%s", n->name);
+    return set_name(o, source, n, e) == 0 && set_provenance(source, architecture, n, e) == 0 ? 0 : -1;
 }
 
-static int report(const struct network *n, const char *path, int json)
+static int report(const struct network *n, const char *architecture, const char *path, int json)
 {
     const struct graph *g = &n->graph;
     long long parameters = 0, bytes = ctl_file_bytes(path);
@@ -201,6 +205,7 @@ static int report(const struct network *n, const char *path, int json)
         cJSON *o = cJSON_CreateObject();
         int bad = ctl_put_text(o, "file", path);
         bad |= ctl_put_text(o, "name", n->name);
+        bad |= ctl_put_text(o, "architecture", architecture);
         bad |= ctl_put_number(o, "width", in->w, 9);
         bad |= ctl_put_number(o, "height", in->h, 9);
         bad |= ctl_put_number(o, "classes", out->c, 9);
@@ -213,10 +218,10 @@ static int report(const struct network *n, const char *path, int json)
     }
     char size[16];
     ctl_size((double)bytes, size);
-    printf("%s: %s, %dx%d pixels, %d classes (%s), %d layers with weights, %.3f M parameters, %.3f GMAC\n", path, n->name, in->w,
-           in->h, out->c, n->label_count ? "with labels" : "no labels", layers, (double)parameters / 1e6,
+    printf("%s: a %s named %s, %s\n", path, architecture, n->name, size);
+    printf("%dx%d pixels, %d classes (%s), %d layers with weights, %.3f M parameters, %.3f GMAC per image\n", in->w, in->h,
+           out->c, n->label_count ? "with labels" : "without labels", layers, (double)parameters / 1e6,
            (double)graph_macs(g) / 1e9);
-    printf("wrote %s\n", size);
     return CTL_DONE;
 }
 
@@ -231,13 +236,13 @@ int ctl_import(int argc, char **argv)
 
     struct network n = {0};
     struct err e;
-    char *path = NULL;
+    char *path = NULL, architecture[NETWORK_NAME_MAX] = "";
     status = CTL_FAILED;
-    if (import(&o, argv[first], &n, &e) != 0 || !(path = ctl_output_path(o.output, PRECISION_FP32, &e)) ||
+    if (import(&o, argv[first], &n, architecture, &e) != 0 || !(path = ctl_output_path(o.output, PRECISION_FP32, &e)) ||
         model_file_write(path, &n, &e) != 0)
         ctl_fail(&e);
     else
-        status = report(&n, path, o.json);
+        status = report(&n, architecture, path, o.json);
     free(path);
     network_free(&n);
     return status;

@@ -1,0 +1,311 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# test_ctl.sh - resnetctl from end to end: import, inspect, quantize, run, eval and bench on a small network and noise made here; then
+# the bundled model and real checkpoints where they are. Wrong usage, failures and JSON fields are checked on the way.
+
+LC_ALL=C
+export LC_ALL
+src=${srcdir:-.}
+data=${RESNETD_DATA:-$src/../shared/data}
+tmp=$(mktemp -d "${TMPDIR:-/tmp}/test_ctl.XXXXXX") || exit 99
+trap 'rm -rf "$tmp"' EXIT
+trap 'exit 99' HUP INT TERM
+bad=0
+
+ctl() {
+    # shellcheck disable=SC2086 # the emulator comes with its options
+    ${EMULATOR-} "${builddir:-.}/resnetctl" "$@"
+}
+
+complain() {
+    echo "FAIL: $*"
+    bad=$((bad + 1))
+}
+
+# expect STATUS ARGUMENTS...: runs resnetctl, leaves its output in $tmp/out and $tmp/err
+expect() {
+    want=$1
+    shift
+    ctl "$@" >"$tmp/out" 2>"$tmp/err"
+    got=$?
+    [ $got -eq "$want" ] && return 0
+    complain "resnetctl $*: exit status $got, expected $want"
+    head -n 5 "$tmp/err"
+    return 1
+}
+
+# says TEXT: the last error names it
+says() {
+    grep -q -- "$1" "$tmp/err" || complain "the error does not say '$1': $(head -n 1 "$tmp/err")"
+}
+
+# fields NAME...: the last output is JSON with these fields
+fields() {
+    for f in "$@"; do
+        grep -q "\"$f\":" "$tmp/out" || complain "no field $f in the JSON output"
+    done
+    if command -v jq >/dev/null; then
+        jq . "$tmp/out" >/dev/null || complain "the output is not JSON"
+    fi
+}
+
+# values NAME: every value of that field in the last JSON output, one per line
+values() {
+    sed -n "s/^[[:space:]]*\"$1\":[[:space:]]*\"\{0,1\}\([^\",]*\)\"\{0,1\},\{0,1\}\$/\1/p" "$tmp/out"
+}
+
+# at_least WHAT VALUE LIMIT
+at_least() {
+    awk -v v="$2" -v l="$3" 'BEGIN { exit !(v != "" && v != "null" && v + 0 >= l) }' || complain "$1 is ${2:-missing}, expected at least $3"
+}
+
+# ---- a small checkpoint: a CIFAR ResNet-8 with 4, 8 and 16 channels and option-A shortcuts
+
+# Seven floats in little endian without a zero or newline byte: 0.1 -0.2 0.05 -0.1 0.3 -0.3 0.15; and 0.3 alone.
+mixed=$(printf '\315\314\314\075\315\314\114\276\315\314\114\075\315\314\314\275\232\231\231\076\232\231\231\276\232\231\031\076')
+plain=$(printf '\232\231\231\076')
+offset=0
+header=
+
+tensor() { # NAME SHAPE COUNT PATTERN
+    header="$header${header:+,}\"$1\":{\"dtype\":\"F32\",\"shape\":[$2],\"data_offsets\":[$offset,$((offset + 4 * $3))]}"
+    offset=$((offset + 4 * $3))
+    yes "$4" | tr -d '\n' | head -c $((4 * $3)) >>"$tmp/data"
+}
+
+conv() { # NAME BN OUT IN
+    tensor "$1.weight" "$3,$4,3,3" $((9 * $3 * $4)) "$mixed"
+    tensor "$2.weight" "$3" "$3" "$plain"
+    tensor "$2.bias" "$3" "$3" "$mixed"
+    tensor "$2.running_mean" "$3" "$3" "$mixed"
+    tensor "$2.running_var" "$3" "$3" "$plain"
+}
+
+checkpoint() { # FILE
+    : >"$tmp/data"
+    conv conv1 bn1 4 3
+    in=4
+    for stage in 1 2 3; do
+        out=$((2 << stage))
+        conv layer$stage.0.conv1 layer$stage.0.bn1 $out $in
+        conv layer$stage.0.conv2 layer$stage.0.bn2 $out $out
+        in=$out
+    done
+    tensor linear.weight 10,16 160 "$mixed"
+    tensor linear.bias 10 10 "$mixed"
+    header="{$header}"
+    while [ $((${#header} % 8)) -ne 0 ]; do header="$header "; done
+    length=${#header}
+    # shellcheck disable=SC2059 # the format is the two bytes
+    printf "\\$(printf %03o $((length % 256)))\\$(printf %03o $((length / 256)))\0\0\0\0\0\0" >"$1"
+    printf '%s' "$header" >>"$1"
+    cat "$tmp/data" >>"$1"
+}
+
+# ---- 20 records of noise with labels, and one JPEG: a red disc on a gradient
+
+records() { # FILE
+    awk 'BEGIN {
+        x = 1
+        for (i = 0; i < 20; i++) {
+            printf "%c", i % 9 + 1
+            for (j = 0; j < 3072; j++) {
+                x = (x * 16807) % 2147483647
+                printf "%c", (int(x / 1000) + j * i) % 255 + 1
+            }
+        }
+    }' >"$1"
+}
+
+photo() { # FILE
+    base64 -d >"$1" <<'END'
+/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDACgcHiMeGSgjISMtKygwPGRBPDc3PHtYXUlkkYCZlo+AjIqgtObDoKrarYqMyP/L2u71////m8H////6/+b9//j/
+2wBDASstLTw1PHZBQXb4pYyl+Pj4+Pj4+Pj4+Pj4+Pj4+Pj4+Pj4+Pj4+Pj4+Pj4+Pj4+Pj4+Pj4+Pj4+Pj4+Pj4+Pj/wAARCAAoADADASIAAhEBAxEB/8QA
+GAAAAwEBAAAAAAAAAAAAAAAAAAECAwT/xAAaEAADAQEBAQAAAAAAAAAAAAAAARExAhIh/8QAGAEBAQEBAQAAAAAAAAAAAAAAAwQFAAH/xAAbEQEBAAMBAQEA
+AAAAAAAAAAABAAIRIQMxYf/aAAwDAQACEQMRAD8A5YVCoUuaynLLXY8XfKIOGySWIbSekr7m/lUebYwcL8jh65buHVMGlC4HmoT07ilH5ZhkLSAOrQ3CLVpf
+s19ZUK44i+6VBDhT5ZDlyUHAAds4Y80a5SxAAbKLVBwACZRv/9k=
+END
+}
+
+checkpoint "$tmp/small.safetensors"
+records "$tmp/noise.bin"
+photo "$tmp/disc.jpg"
+[ "$(wc -c <"$tmp/noise.bin")" -eq 61460 ] || { echo "this awk cannot write bytes"; exit 99; }
+
+# ---- usage
+
+expect 0 --help
+for command in $(sed -n 's/^  \([a-z]*\) .*/\1/p' "$tmp/out"); do
+    echo "$command" >>"$tmp/commands"
+done
+[ "$(wc -l <"$tmp/commands")" -ge 11 ] || complain "--help does not list the commands"
+expect 0 --version
+grep -q '^resnetctl [0-9]' "$tmp/out" || complain "--version does not show a version"
+expect 2
+expect 2 frobnicate
+says frobnicate
+
+# Every option that a command explains is in the man page, and every one in the man page is explained.
+while read -r command; do
+    expect 0 "$command" --help
+    sed -n 's/^ .*--\([a-z-]*\).*/\1/p' "$tmp/out" >>"$tmp/options"
+    grep -q "^\.Cm .*$command" "$src/docs/resnetctl.1" || complain "the man page lacks the command $command"
+    expect 2 "$command" --no-such-option
+    says no-such-option
+done <"$tmp/commands"
+for option in $(sort -u "$tmp/options"); do
+    grep -q "Fl -$option\( \|\$\)" "$src/docs/resnetctl.1" || complain "the man page lacks --$option"
+done
+for option in $(grep -o 'Fl -[a-z][a-z-]*' "$src/docs/resnetctl.1" | sed 's/^Fl -//' | grep -v '^version$' | sort -u); do
+    grep -qx -- "$option" "$tmp/options" || complain "the man page has --$option, no command has it"
+done
+
+expect 2 import
+expect 2 import "$tmp/small.safetensors"
+says '-o'
+expect 2 import a b -o c
+expect 2 quantize x -o y
+expect 2 quantize x -o y --precision int7
+says int7
+expect 2 quantize x -o y --precision int8
+says --calibrate
+expect 2 quantize x -o y --precision fp16 --method magic
+expect 2 eval x
+expect 2 eval x --data y --limit 0
+expect 2 bench x --seconds soon
+expect 2 run x
+expect 2 run x y --top-k -1
+expect 2 status --url ftp://localhost
+expect 2 precision int7
+expect 1 status --url unix:/nonexistent/socket
+says 'no answer'
+
+# ---- import
+
+d=$tmp/small
+expect 0 import "$tmp/small.safetensors" -o "$d" --json
+fields file name architecture classes layers parameters macs file_bytes
+[ "$(values name)" = small ] || complain "the directory does not name the model: $(values name)"
+[ "$(values classes)" = 10 ] || complain "classes: $(values classes)"
+[ "$(values layers)" = 8 ] || complain "layers: $(values layers)"
+[ "$(values labels)" = 10 ] || complain "the CIFAR-10 names are not there"
+expect 0 import "$tmp/small.safetensors" -o "$tmp/again.safetensors" --name small --preprocess cifar10
+cmp -s "$d/fp32.safetensors" "$tmp/again.safetensors" || complain "importing twice does not give the same bytes"
+expect 1 import "$tmp/small.safetensors" -o "$tmp/wrong" --arch resnet50
+says resnet
+expect 1 import "$tmp/small.safetensors" -o "$tmp/wrong" --preprocess nonsense
+expect 1 import "$tmp/small.safetensors" -o "$tmp/wrong" --name ../x
+printf 'one\ntwo\n' >"$tmp/labels"
+expect 1 import "$tmp/small.safetensors" -o "$tmp/wrong" --labels "$tmp/labels"
+head -c 5000 "$tmp/small.safetensors" >"$tmp/short.safetensors"
+expect 1 import "$tmp/short.safetensors" -o "$tmp/wrong"
+says short.safetensors
+expect 1 import /nonexistent -o "$tmp/wrong"
+[ ! -e "$tmp/wrong" ] || complain "a failed import leaves something behind"
+
+# ---- quantize, inspect
+
+expect 0 quantize "$d" -o "$d" --precision fp16
+expect 0 quantize "$d" -o "$d" --precision hybrid --calibrate "$tmp/noise.bin" --json
+fields file precision images agreement logit_sqnr_db file_bytes
+expect 0 quantize "$d/fp32.safetensors" -o "$d" --precision int8 --calibrate "$tmp/noise.bin" --images 16 --report "$tmp/report.json" \
+    --min-agreement 50 --json
+[ "$(values images)" = 16 ] || complain "--images 16 used $(values images)"
+at_least "int8's ratio of signal to noise" "$(values logit_sqnr_db)" 20
+cp "$tmp/report.json" "$tmp/out"
+fields layers name shape macs weight_sqnr_db scale zero agreement logit_sqnr_db
+expect 1 quantize "$d" -o "$tmp/wrong" --precision int8 --calibrate "$tmp/noise.bin" --method entropy
+says entropy
+expect 1 quantize "$d/int8.safetensors" -o "$tmp/wrong" --precision fp16
+says int8
+expect 1 quantize "$d" -o "$tmp/wrong" --precision int8 --calibrate "$tmp/nothing"
+[ ! -e "$tmp/wrong" ] || complain "a failed quantize leaves something behind"
+
+expect 0 inspect "$d"
+for p in fp32 fp16 hybrid int8; do
+    grep -q "^precision  *$p\$" "$tmp/out" || complain "inspect does not show $p"
+done
+expect 0 inspect "$d/int8.safetensors" --json
+fields digest precision preprocess provenance source_sha256 labels nodes quantization macs
+if command -v sha256sum >/dev/null; then
+    sum=$(sha256sum <"$tmp/small.safetensors")
+    [ "$(values source_sha256)" = "${sum%% *}" ] || complain "the provenance does not hold the checkpoint's SHA-256"
+fi
+{ head -c 30000 "$d/fp32.safetensors"; printf '\001\002\003\004'; tail -c +30005 "$d/fp32.safetensors"; } >"$tmp/altered.safetensors"
+cmp -s "$d/fp32.safetensors" "$tmp/altered.safetensors" && complain "the altered file is not altered"
+expect 1 inspect "$tmp/altered.safetensors"
+says altered.safetensors
+
+# ---- run, eval, bench
+
+expect 0 run "$d" "$tmp/disc.jpg" "$tmp/disc.jpg" --top-k 3 --logits --json
+fields results file predictions class label probability logits
+[ "$(values class | wc -l)" -eq 6 ] || complain "--top-k 3 on two images gives $(values class | wc -l) classes"
+expect 0 run "$d" "$tmp/disc.jpg" --precision int8
+grep -q ' %  ' "$tmp/out" || complain "run shows no probability"
+expect 1 run "$d" "$tmp/labels" "$tmp/disc.jpg"
+says labels
+grep -q ' %  ' "$tmp/out" || complain "an unreadable image keeps the next from being classified"
+expect 1 run "$d" "$tmp/disc.jpg" --kernels nonsense
+says ref
+expect 0 run "$d" "$tmp/disc.jpg" --precision int8 --logits --json --kernels ref --threads 1
+values logits >"$tmp/ref"
+cp "$tmp/out" "$tmp/ref.json"
+expect 0 run "$d" "$tmp/disc.jpg" --precision int8 --logits --json --threads 3
+cmp -s "$tmp/ref.json" "$tmp/out" || complain "int8 logits depend on kernels or threads"
+
+expect 0 eval "$d" --data "$tmp/noise.bin" --json --threads 2
+fields models file name precision images top1 top5 agreement_with_first logit_sqnr_db ms_per_image file_bytes weights_bytes arena_bytes
+[ "$(values precision | tr '\n' ' ')" = "fp32 fp16 hybrid int8 " ] || complain "eval does not take every file of a directory"
+[ "$(values images | sort -u)" = 20 ] || complain "eval used $(values images | sort -u) images of 20"
+[ "$(values agreement_with_first | head -n 1)" = 100 ] || complain "a model does not agree with itself"
+at_least "fp16's ratio of signal to noise" "$(values logit_sqnr_db | sed -n 2p)" 40
+expect 0 eval "$d/int8.safetensors" --data "$tmp/noise.bin" --limit 7 --kernels ref
+grep -q '^7 images, kernels ref' "$tmp/out" || complain "--limit or --kernels is not heeded"
+mkdir "$tmp/photos"
+cp "$tmp/disc.jpg" "$tmp/photos/a.jpg"
+expect 0 eval "$d/fp32.safetensors" --data "$tmp/photos" --json
+[ "$(values top1)" = null ] || complain "top-1 without labels is $(values top1)"
+printf 'a.jpg,cat\n' >"$tmp/photos/labels.csv"
+expect 0 eval "$d/fp32.safetensors" --data "$tmp/photos" --json
+[ "$(values top1)" != null ] || complain "labels.csv is not heeded"
+cp "$tmp/labels" "$tmp/photos/b.jpg"
+printf 'b.jpg,cat\n' >>"$tmp/photos/labels.csv"
+expect 1 eval "$d/fp32.safetensors" --data "$tmp/photos"
+says b.jpg
+
+expect 0 bench "$d" --seconds 0.02 --batch 2 --threads 1 --json --layers
+fields results file precision kernels threads batch ms_min ms_median images_per_second gmacs_per_second macs load_ms rss_bytes layers
+[ "$(values batch | sort -u)" = 2 ] || complain "--batch is not heeded"
+expect 0 bench "$d/int8.safetensors" --seconds 0
+grep -q '^small  *int8' "$tmp/out" || complain "bench shows no row for the model"
+
+# ---- the bundled model
+
+bundled=$src/models/resnet20-cifar10
+if [ -e "$bundled/fp32.safetensors" ]; then
+    expect 0 inspect "$bundled"
+    expect 0 run "$bundled" "$tmp/disc.jpg"
+    expect 0 quantize "$bundled" -o "$tmp/bundled" --precision int8 --calibrate "$tmp/noise.bin"
+else
+    echo "SKIP bundled model: $bundled/fp32.safetensors is not there"
+fi
+
+# ---- a real checkpoint
+
+real=$data/weights/resnet8_mlperf_tiny.safetensors
+if [ -e "$real" ]; then
+    test=$data/images/cifar10_test_lossless_dev.bin
+    expect 0 import "$real" -o "$tmp/real" --preprocess "$data/preprocess/cifar-raw.json" --labels "$data/labels/cifar10_labels.txt"
+    expect 0 quantize "$tmp/real" -o "$tmp/real" --precision int8 --calibrate "$data/images/cifar10_train_lossless.bin" --images 64
+    expect 0 eval "$tmp/real" --data "$test" --limit 100 --json
+    at_least "top-1 of a real fp32 network" "$(values top1 | sed -n 1p)" 80
+    at_least "top-1 of a real int8 network" "$(values top1 | sed -n 2p)" 80
+    at_least "agreement of a real int8 network" "$(values agreement_with_first | sed -n 2p)" 95
+else
+    echo "SKIP real checkpoint: $real is not there"
+fi
+
+[ $bad -eq 0 ] && echo "resnetctl: all well"
+[ $bad -eq 0 ]
