@@ -298,10 +298,10 @@ int graph_check(struct graph *g, struct err *e)
     if (!g->nodes || !in_range(g->count, 1, GRAPH_NODES_MAX))
         return err_set(e, g->count > GRAPH_NODES_MAX ? ERR_TOO_LARGE : ERR_INPUT, "graph: %d nodes, must be 1 to %d", g->count,
                        GRAPH_NODES_MAX);
-    if (!in_range(g->output, 0, g->count - 1))
-        return err_set(e, ERR_INPUT, "graph: the output is no node of it");
     if (check_names(g, e))
         return -1;
+    if (!in_range(g->output, 0, g->count - 1))
+        return err_set(e, ERR_INPUT, "graph: the output is no node of it");
     int64_t macs = 0;
     for (int i = 0; i < g->count; i++) {
         const struct node *n = &g->nodes[i];

@@ -182,10 +182,10 @@ static void json_refused(void **state)
          ","
          "\"output\":\"i\"}",
          "graph"},
-        {"\"name\":\"pool\"", "\"name\":\"\"", "node 2"},
-        {"\"name\":\"pool\"", "\"name\":\"po/ol\"", "po/ol"},
+        {"\"name\":\"fc\"", "\"name\":\"\"", "node 7"},
+        {"\"name\":\"fc\"", "\"name\":\"f/c\"", "f/c"},
         {"\"name\":\"pool\"", "\"name\":\"p\\u0000l\"", "graph"},
-        {"\"name\":\"pool\"", "\"name\":\"caf\xc3\xa9\"", "node 2"},
+        {"\"name\":\"fc\"", "\"name\":\"caf\xc3\xa9\"", "node 7"},
         {"\"name\":\"pool\"", "\"name\":5", "name"},
         {"\"op\":\"maxpool\"", "\"op\":\"softmax\"", "softmax"},
         {"\"op\":\"maxpool\"", "\"op\":\"Conv\"", "Conv"},
