@@ -1,0 +1,358 @@
+// SPDX-License-Identifier: MIT
+//
+// Networks from names and shapes: the whole family, generated thin (a few channels instead of 64), and checkpoints that are not
+// what they seem. That the numbers are right too is shown by test_golden and by the bundled model.
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "models/resnet.h"
+#include "tests/files.h"
+
+/* ---- a checkpoint being made ---- */
+
+struct checkpoint {
+    char *dir;
+    struct st_item items[1200];
+    char names[1200][96];
+    int count;
+    struct st_meta meta[4];
+    int meta_count;
+    const char *prefix;
+};
+
+static float values[1 << 20]; /* every tensor borrows these: 0.5 is a fine weight and variance */
+
+static void tensor(struct checkpoint *c, const char *base, const char *leaf, int rank, int o, int i, int k)
+{
+    struct st_item *t = &c->items[c->count];
+    snprintf(c->names[c->count], sizeof c->names[0], "%s%s%s", c->prefix, base, leaf);
+    *t = (struct st_item){c->names[c->count], ST_F32, rank, {o, i, k, k}, values};
+    assert_true((int64_t)o * (rank > 1 ? i : 1) * (rank > 2 ? k * k : 1) <= 1 << 20);
+    c->count++;
+}
+
+static void conv(struct checkpoint *c, const char *name, int o, int i, int k)
+{
+    tensor(c, name, ".weight", 4, o, i, k);
+}
+
+static void norm(struct checkpoint *c, const char *name, int o)
+{
+    static const char *const leaves[] = {".weight", ".bias", ".running_mean", ".running_var"};
+    for (int i = 0; i < 4; i++)
+        tensor(c, name, leaves[i], 1, o, 0, 0);
+    tensor(c, name, ".num_batches_tracked", 0, 1, 0, 0);
+}
+
+static void conv_norm(struct checkpoint *c, const char *base, int n, int o, int i, int k)
+{
+    char name[64];
+    snprintf(name, sizeof name, "%s.conv%d", base, n);
+    conv(c, name, o, i, k);
+    snprintf(name, sizeof name, "%s.bn%d", base, n);
+    norm(c, name, o);
+}
+
+struct family {
+    int stem;                     /* kernel */
+    int blocks[4];
+    int bottleneck;
+    int planes;                   /* channels of the first stage */
+    int width, groups;            /* of the first stage's 3x3 in a bottleneck */
+    const char *projection;       /* "downsample", "shortcut"; NULL: option A */
+    const char *head;             /* "fc", "linear" */
+};
+
+static void make(struct checkpoint *c, const struct family *f)
+{
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++)
+        values[i] = 0.5f;
+    c->count = c->meta_count = 0;
+    int in = f->planes, expansion = f->bottleneck ? 4 : 1;
+    conv(c, "conv1", in, 3, f->stem);
+    norm(c, "bn1", in);
+    for (int s = 0; s < 4 && f->blocks[s]; s++)
+        for (int b = 0; b < f->blocks[s]; b++) {
+            char base[32], name[64];
+            int planes = f->planes << s, out = planes * expansion, width = f->width << s;
+            snprintf(base, sizeof base, "layer%d.%d", s + 1, b);
+            if (f->bottleneck) {
+                conv_norm(c, base, 1, width, in, 1);
+                conv_norm(c, base, 2, width, width / f->groups, 3);
+                conv_norm(c, base, 3, out, width, 1);
+            } else {
+                conv_norm(c, base, 1, out, in, 3);
+                conv_norm(c, base, 2, out, out, 3);
+            }
+            if (f->projection && b == 0 && (s > 0 || in != out)) {
+                snprintf(name, sizeof name, "%s.%s.0", base, f->projection);
+                conv(c, name, out, in, 1);
+                snprintf(name, sizeof name, "%s.%s.1", base, f->projection);
+                norm(c, name, out);
+            }
+            in = out;
+        }
+    char name[64];
+    snprintf(name, sizeof name, "%s", f->head);
+    tensor(c, name, ".weight", 2, 10, in, 0);
+    tensor(c, name, ".bias", 1, 10, 0, 0);
+}
+
+static int import(struct checkpoint *c, const char *preset, const char *arch, struct network *out, struct err *e)
+{
+    const char *path = files_path(c->dir, "c.safetensors");
+    struct st_file *f;
+    memset(out, 0, sizeof *out);
+    assert_int_equal(preprocess_preset(preset, &out->preprocess, e), 0);
+    if (st_write(path, c->items, c->count, c->meta, c->meta_count, 8, e) < 0 || st_open(path, &f, e) < 0) {
+        print_error("%s\n", e->text);
+        fail();
+    }
+    int r = resnet_from_safetensors(f, arch, out, e);
+    st_close(f);
+    return r;
+}
+
+static void expect_error(struct checkpoint *c, const char *arch, const char *text)
+{
+    struct network n;
+    struct err e = {0};
+    assert_int_equal(import(c, "cifar10", arch, &n, &e), -1);
+    assert_null(n.layers);
+    if (!strstr(e.text, text)) {
+        print_error("expected \"%s\" in \"%s\"\n", text, e.text);
+        fail();
+    }
+    network_free(&n);
+}
+
+static int node(const struct network *n, const char *name)
+{
+    for (int i = 0; i < n->graph.count; i++)
+        if (strcmp(n->graph.nodes[i].name, name) == 0)
+            return i;
+    print_error("no node %s\n", name);
+    fail();
+    return -1;
+}
+
+static const struct family resnet20 = {3, {3, 3, 3}, 0, 8, 0, 1, NULL, "linear"};
+static const struct family resnet50 = {7, {3, 4, 6, 3}, 1, 4, 4, 1, "downsample", "fc"};
+static struct checkpoint checkpoint;
+
+static int set_up(void **unused)
+{
+    (void)unused;
+    checkpoint.dir = files_make_dir();
+    checkpoint.prefix = "";
+    return 0;
+}
+
+static int tear_down(void **unused)
+{
+    (void)unused;
+    files_remove_dir(checkpoint.dir);
+    return 0;
+}
+
+static void the_family(void **unused)
+{
+    (void)unused;
+    static const struct {
+        const char *name, *preset;
+        struct family f;
+        int layers; /* with weights, projections included */
+    } known[] = {
+        {"resnet18", "imagenet", {7, {2, 2, 2, 2}, 0, 4, 0, 1, "downsample", "fc"}, 21},
+        {"resnet34", "imagenet", {7, {3, 4, 6, 3}, 0, 4, 0, 1, "downsample", "fc"}, 37},
+        {"resnet50", "imagenet", {7, {3, 4, 6, 3}, 1, 4, 4, 1, "downsample", "fc"}, 54},
+        {"resnet101", "imagenet", {7, {3, 4, 23, 3}, 1, 4, 4, 1, "downsample", "fc"}, 105},
+        {"resnet152", "imagenet", {7, {3, 8, 36, 3}, 1, 2, 2, 1, "downsample", "fc"}, 156},
+        {"wide_resnet14_2", "imagenet", {7, {2, 2}, 1, 4, 128, 1, "downsample", "fc"}, 16},
+        {"resnext50_2x4d", "imagenet", {7, {3, 4, 6, 3}, 1, 4, 8, 2, "downsample", "fc"}, 54},
+        {"resnet20", "cifar10", {3, {3, 3, 3}, 0, 8, 0, 1, NULL, "linear"}, 20},
+        {"resnet20", "cifar10", {3, {3, 3, 3}, 0, 8, 0, 1, "downsample", "fc"}, 22},
+        {"resnet20", "cifar10", {3, {3, 3, 3}, 0, 8, 0, 1, "shortcut", "linear"}, 22},
+        {"resnet32", "cifar10", {3, {5, 5, 5}, 0, 8, 0, 1, NULL, "linear"}, 32},
+        {"resnet110", "cifar10", {3, {18, 18, 18}, 0, 8, 0, 1, NULL, "linear"}, 110},
+        {"resnet8", "cifar10", {3, {1, 1, 1}, 0, 8, 0, 1, "downsample", "fc"}, 10},
+    };
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        struct network n;
+        struct err e;
+        make(&checkpoint, &known[i].f);
+        if (import(&checkpoint, known[i].preset, NULL, &n, &e) < 0) {
+            print_error("%s: %s\n", known[i].name, e.text);
+            fail();
+        }
+        assert_string_equal(n.name, known[i].name);
+        int layers = 0;
+        for (int k = 0; k < n.graph.count; k++)
+            layers += node_has_weights(&n.graph.nodes[k]);
+        assert_int_equal(layers, known[i].layers);
+        int large = known[i].f.stem == 7, side = n.graph.nodes[node(&n, "avgpool") - 1].h;
+        int stages = 0;
+        while (stages < 4 && known[i].f.blocks[stages])
+            stages++;
+        assert_int_equal(side, (large ? 56 : 32) >> (stages - 1));
+        assert_int_equal(n.graph.nodes[n.graph.output].c, 10);
+        network_free(&n);
+    }
+}
+
+static void strides_of_a_bottleneck(void **unused)
+{
+    (void)unused;
+    struct network n;
+    struct err e;
+    make(&checkpoint, &resnet50);
+    assert_int_equal(import(&checkpoint, "imagenet", "resnet50", &n, &e), 0);
+    assert_int_equal(n.graph.nodes[node(&n, "layer2.0.conv1")].stride_h, 1);
+    assert_int_equal(n.graph.nodes[node(&n, "layer2.0.conv2")].stride_h, 2);
+    assert_int_equal(n.graph.nodes[node(&n, "layer2.0.downsample")].stride_w, 2);
+    assert_int_equal(n.graph.nodes[node(&n, "layer1.0.conv2")].stride_h, 1);
+    int64_t v15 = graph_macs(&n.graph);
+    network_free(&n);
+    assert_int_equal(import(&checkpoint, "imagenet", "resnet50-v1", &n, &e), 0);
+    assert_int_equal(n.graph.nodes[node(&n, "layer2.0.conv1")].stride_h, 2);
+    assert_int_equal(n.graph.nodes[node(&n, "layer2.0.conv2")].stride_h, 1);
+    assert_true(graph_macs(&n.graph) < v15);
+    network_free(&n);
+    expect_error(&checkpoint, "resnet34", "say resnet50, not resnet34");
+    expect_error(&checkpoint, "resnet5", "say resnet50, not resnet5");
+}
+
+static void prefixes(void **unused)
+{
+    (void)unused;
+    static const char *const known[] = {"module.", "state_dict.", "model.", "state_dict.module."};
+    for (int i = 0; i < 4; i++) {
+        struct network n;
+        struct err e;
+        checkpoint.prefix = known[i];
+        make(&checkpoint, &resnet20);
+        assert_int_equal(import(&checkpoint, "cifar10", NULL, &n, &e), 0);
+        network_free(&n);
+    }
+    checkpoint.prefix = "backbone.";
+    make(&checkpoint, &resnet20);
+    checkpoint.prefix = "";
+    expect_error(&checkpoint, NULL, "no tensor conv1.weight");
+}
+
+static void option_a(void **unused)
+{
+    (void)unused;
+    struct network n;
+    struct err e;
+    make(&checkpoint, &resnet20);
+    assert_int_equal(import(&checkpoint, "cifar10", NULL, &n, &e), 0);
+    const struct node *s = &n.graph.nodes[node(&n, "layer2.0.shortcut")];
+    assert_true(s->op == OP_SHORTCUT && s->pad_before == 4 && s->pad_after == 4 && s->stride_h == 2 && s->c == 16 && s->h == 16);
+    network_free(&n);
+}
+
+/* Keras' ResNet-8: biases before batch norm, SAME padding, its own epsilon; a projection without norm. */
+static void keras_conventions(void **unused)
+{
+    (void)unused;
+    static const struct family f = {3, {1, 1, 1}, 0, 8, 0, 1, "downsample", "fc"};
+    struct network n;
+    struct err e;
+    make(&checkpoint, &f);
+    int last = checkpoint.count;
+    for (int i = 0; i < last; i++) {
+        const char *name = checkpoint.names[i], *dot = strrchr(name, '.');
+        if (checkpoint.items[i].rank == 4 && strcmp(dot, ".weight") == 0) {
+            char base[96];
+            snprintf(base, sizeof base, "%.*s", (int)(dot - name), name);
+            tensor(&checkpoint, base, ".bias", 1, (int)checkpoint.items[i].shape[0], 0, 0);
+        }
+    }
+    assert_int_equal(import(&checkpoint, "cifar10", NULL, &n, &e), 0);
+    const struct node *c = &n.graph.nodes[node(&n, "layer2.0.conv1")];
+    assert_true(c->pad_top == 0 && c->pad_bottom == 1 && c->pad_left == 0 && c->pad_right == 1 && c->h == 16);
+    c = &n.graph.nodes[node(&n, "layer2.0.conv2")];
+    assert_true(c->pad_top == 1 && c->pad_bottom == 1);
+    /* w' = 0.5 * 0.5 / sqrt(0.5 + 0.001) */
+    float w = ((float *)n.layers[node(&n, "conv1")].weight)[0];
+    assert_true(w > 0.353199f && w < 0.353202f);
+    network_free(&n);
+    checkpoint.meta[0] = (struct st_meta){"padding", "symmetric"};
+    checkpoint.meta[1] = (struct st_meta){"bn_eps", "0.5"};
+    checkpoint.meta_count = 2;
+    assert_int_equal(import(&checkpoint, "cifar10", NULL, &n, &e), 0);
+    assert_int_equal(n.graph.nodes[node(&n, "layer2.0.conv1")].pad_top, 1);
+    assert_true(((float *)n.layers[node(&n, "conv1")].weight)[0] == 0.25f);
+    network_free(&n);
+    checkpoint.meta[1].value = "nan";
+    expect_error(&checkpoint, NULL, "bn_eps");
+}
+
+static int index_of(const char *name)
+{
+    for (int i = 0; i < checkpoint.count; i++)
+        if (strcmp(checkpoint.names[i], name) == 0)
+            return i;
+    fail();
+    return -1;
+}
+
+static void what_is_wrong_is_named(void **unused)
+{
+    (void)unused;
+    static const char *const needed[] = {"bn1.running_var", "layer1.1.conv2.weight", "layer2.0.bn1.bias", "linear.weight"};
+    for (int i = 0; i < 4; i++) { /* missing */
+        make(&checkpoint, &resnet20);
+        int at = index_of(needed[i]);
+        checkpoint.names[at][0] = 'x';
+        expect_error(&checkpoint, NULL, i == 3 ? "fc.weight" : needed[i]);
+    }
+    make(&checkpoint, &resnet20); /* left over */
+    tensor(&checkpoint, "layer1.0.se.fc1", ".weight", 2, 4, 4, 0);
+    expect_error(&checkpoint, NULL, "layer1.0.se.fc1.weight is not part of a ResNet that this version knows (squeeze-excite)");
+    make(&checkpoint, &resnet20);
+    tensor(&checkpoint, "layer3.4.conv1", ".weight", 4, 32, 32, 3); /* a gap: block 3 is missing */
+    expect_error(&checkpoint, NULL, "layer3.4.conv1.weight");
+    make(&checkpoint, &resnet20); /* wrong shape */
+    checkpoint.items[index_of("layer1.0.conv2.weight")].shape[1] = 7;
+    expect_error(&checkpoint, NULL, "layer1.0.conv2.weight takes 7 channels, the layer before it gives 8");
+    make(&checkpoint, &resnet20);
+    checkpoint.items[index_of("bn1.bias")].shape[0] = 9;
+    expect_error(&checkpoint, NULL, "bn1.bias has 9 elements, expected 8");
+    make(&checkpoint, &resnet20);
+    checkpoint.items[index_of("linear.weight")].shape[1] = 16;
+    expect_error(&checkpoint, NULL, "linear.weight takes 16 values");
+    make(&checkpoint, &resnet20);
+    checkpoint.items[index_of("conv1.weight")].shape[2] = 5;
+    expect_error(&checkpoint, NULL, "starts with a 7x7 or 3x3");
+    make(&checkpoint, &resnet20);
+    checkpoint.items[index_of("layer1.0.conv1.weight")].rank = 3;
+    expect_error(&checkpoint, NULL, "rank 3");
+    make(&checkpoint, &resnet20);
+    checkpoint.items[index_of("layer1.0.conv1.weight")].shape[0] = 0;
+    expect_error(&checkpoint, NULL, "layer1.0.conv1.weight");
+    make(&checkpoint, &resnet20); /* values */
+    values[0] = -1;
+    expect_error(&checkpoint, NULL, "running_var is negative");
+    values[0] = 0.0f / 0.0f * -1;
+    expect_error(&checkpoint, NULL, "NaN");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_family), cmocka_unit_test(strides_of_a_bottleneck), cmocka_unit_test(prefixes),
+        cmocka_unit_test(option_a),   cmocka_unit_test(keras_conventions),       cmocka_unit_test(what_is_wrong_is_named),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
