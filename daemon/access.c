@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: MIT
+#include "daemon/access.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+#include "daemon/conn.h"
+#include "daemon/http.h"
+#include "daemon/log.h"
+
+#define TOKEN_MAX 512
+
+struct wanted {
+    const char *host;
+};
+
+static int same_host(void *user, const char *word, size_t len)
+{
+    const struct wanted *w = user;
+    return strlen(w->host) == len && strncasecmp(w->host, word, len) == 0;
+}
+
+static int is_configured(const struct request *r, const char *host)
+{
+    struct wanted w = {host};
+    return conf_words(r->conf->hosts, same_host, &w);
+}
+
+int access_host(const struct request *r)
+{
+    const char *host = r->guard.host;
+    if (!r->conn->bound_loopback || !*host) /* no Host is HTTP/1.0, which no browser speaks */
+        return 1;
+    return guard_is_loopback_name(host) || is_configured(r, host);
+}
+
+int access_equal(const char *a, size_t a_len, const char *b, size_t b_len)
+{
+    volatile unsigned char differ = a_len != b_len;
+    for (size_t i = 0; i < a_len; i++)
+        differ |= (unsigned char)(a[i] ^ (b_len ? b[i % b_len] : 0));
+    return !differ;
+}
+
+/* The file is read each time: changing the token needs no reload. */
+static int token_matches(const struct request *r, const char *given)
+{
+    char token[TOKEN_MAX];
+    static struct log_limit limit;
+    int fd = open(r->conf->admin_token_file, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    ssize_t n = fd < 0 ? -1 : read(fd, token, sizeof token);
+    if (fd >= 0)
+        close(fd);
+    while (n > 0 && strchr(" \t\r\n", token[n - 1]))
+        n--;
+    if (n < 16) {
+        log_limited(&limit, LOG_LEVEL_ERROR, "admin_token_file %s: cannot be read, or holds fewer than 16 characters",
+                    r->conf->admin_token_file);
+        return 0;
+    }
+    int same = access_equal(given, strlen(given), token, (size_t)n);
+    explicit_bzero(token, sizeof token);
+    return same;
+}
+
+static int is_json(const char *type)
+{
+    return strncasecmp(type, "application/json", 16) == 0 && strchr("; \t", type[16]);
+}
+
+/* An Origin is ours when it names the very Host that was asked: another port is another site. */
+static int origin_is_ours(const struct request *r, const char *origin)
+{
+    const char *name = strncasecmp(origin, "http://", 7) == 0    ? origin + 7
+                       : strncasecmp(origin, "https://", 8) == 0 ? origin + 8
+                                                                 : NULL;
+    const char *host = request_header(r, "Host");
+    return name && host && strcasecmp(host, name) == 0;
+}
+
+int access_change(const struct request *r, char *why, size_t size)
+{
+    static const char *const forwarding[] = {"Forwarded",         "X-Forwarded-For", "X-Forwarded-Host",
+                                             "X-Forwarded-Proto", "X-Real-IP",       "Via"};
+    const char *how = *r->conf->admin_token_file
+                          ? "send the token of admin_token_file as 'Authorization: Bearer ...'"
+                          : "use a unix socket, or set admin_token_file and send 'Authorization: Bearer ...'";
+    const char *bearer = request_header(r, "Authorization");
+    if (bearer && strncasecmp(bearer, "Bearer ", 7) == 0 && *r->conf->admin_token_file) {
+        if (token_matches(r, bearer + 7))
+            return 1;
+        snprintf(why, size, "the bearer token is not the one of admin_token_file");
+        return 0;
+    }
+    if (r->conn->is_unix)
+        return 1;
+    if (!r->conn->is_loopback) {
+        snprintf(why, size, "changes are accepted from this machine only; from elsewhere, %s", how);
+        return 0;
+    }
+    if (!guard_is_loopback_name(r->guard.host)) {
+        snprintf(why, size, "changes need a Host that names the loopback interface, such as 127.0.0.1 or localhost; else %s",
+                 how);
+        return 0;
+    }
+    for (size_t i = 0; i < sizeof forwarding / sizeof forwarding[0]; i++)
+        if (request_header(r, forwarding[i])) {
+            snprintf(why, size, "the request was forwarded (%s), so where it came from is not known; %s", forwarding[i], how);
+            return 0;
+        }
+    const char *origin = request_header(r, "Origin");
+    if (origin && !origin_is_ours(r, origin)) {
+        snprintf(why, size, "the request comes from a page of another site (Origin)");
+        return 0;
+    }
+    if (!is_json(r->content_type)) {
+        snprintf(why, size, "changes need 'Content-Type: application/json'; else %s", how);
+        return 0;
+    }
+    return 1;
+}

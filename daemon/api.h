@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: MIT
+//
+// api.h - the table of routes: which path and method goes to which function of which api_*.c. Guard, metrics, the index at `/`
+// and `Allow` all walk it.
+
+#ifndef DAEMON_API_H
+#define DAEMON_API_H
+
+#define API_ROUTES_MAX 24
+
+struct request;
+
+/* Fills request->reply at once, or hands the request on (queue, change) and returns API_PENDING; whoever has it then calls
+   http_resume when the reply is there. */
+enum api_state { API_DONE, API_PENDING };
+typedef enum api_state api_fn(struct request *r);
+
+enum api_flags {
+    API_BODY = 1,  /* reads the request's body */
+    API_ADMIN = 2, /* changes something: access.h decides who may */
+    API_SLOW = 4   /* may hand the request on */
+};
+
+struct route {
+    const char *path;   /* exact; also the route's name in metrics */
+    const char *method; /* GET serves HEAD too */
+    api_fn *fn;
+    int flags;
+    const char *help; /* for the index */
+};
+extern const struct route api_routes[]; /* ends with a NULL path */
+
+/* For the path and method; NULL back with *path_known set when only the method is wrong. path ends at '?' or NUL. */
+const struct route *api_find(const char *path, const char *method, int *path_known);
+
+/* "GET, HEAD, PUT" for a known path, into out. */
+void api_allow(const char *path, char *out, unsigned long size);
+
+/* Names for metrics: one index per path, the last is "other". */
+int api_route_index(const char *name);
+const char *api_route_name(int index);            /* NULL beyond the last */
+int api_route_has(int index, const char *method); /* 1 when the table has that method there */
+
+#endif

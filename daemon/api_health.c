@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: MIT
+//
+// api_health.c - /livez, /readyz and the index at /.
+
+#include "config.h"
+
+#include "daemon/api_routes.h"
+#include "daemon/http.h"
+#include "daemon/worker.h"
+
+static enum api_state ok(struct request *r)
+{
+    struct text t = {0};
+    text_puts(&t, "{\"status\":\"ok\"}");
+    reply_json(&r->reply, &t);
+    return API_DONE;
+}
+
+enum api_state api_livez(struct request *r)
+{
+    int64_t stalled = workers_stalled_ms(r->server->workers);
+    if (stalled <= r->conf->stall_timeout)
+        return ok(r);
+    reply_problem(&r->reply, PROBLEM_NOT_READY, "a worker has been at one request for %lld s", (long long)stalled / 1000);
+    return API_DONE;
+}
+
+/* A full queue does not flip readiness: that would make a whole fleet flap under load. */
+enum api_state api_readyz(struct request *r)
+{
+    struct server *s = r->server;
+    if (atomic_load(&s->draining)) {
+        reply_problem(&r->reply, PROBLEM_DRAINING, "the daemon is stopping");
+        return API_DONE;
+    }
+    if (atomic_load(&s->ready))
+        return ok(r);
+    reply_problem(&r->reply, PROBLEM_NOT_READY, "the models are not loaded yet");
+    return API_DONE;
+}
+
+enum api_state api_index(struct request *r)
+{
+    struct text t = {0};
+    text_printf(&t, "{\"name\":\"resnetd\",\"version\":\"%s\",\"routes\":[", PACKAGE_VERSION);
+    for (const struct route *p = api_routes; p->path; p++) {
+        text_printf(&t, "%s{\"method\":\"%s\",\"path\":\"%s\",\"help\":", p == api_routes ? "" : ",", p->method, p->path);
+        text_json(&t, p->help);
+        text_puts(&t, "}");
+    }
+    text_puts(&t, "]}");
+    reply_json(&r->reply, &t);
+    return API_DONE;
+}

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: MIT
+//
+// api_routes.h - the functions behind the table of api.c, by the file they are in.
+
+#ifndef DAEMON_API_ROUTES_H
+#define DAEMON_API_ROUTES_H
+
+#include "daemon/api.h"
+
+api_fn api_predict; /* api_predict.c */
+
+api_fn api_precision, api_precision_put; /* api_precision.c */
+
+api_fn api_livez, api_readyz, api_index; /* api_health.c */
+
+api_fn api_metrics; /* api_metrics.c */
+
+api_fn api_models, api_status; /* api_status.c */
+
+api_fn api_reload, api_drain; /* api_admin.c */
+
+#endif

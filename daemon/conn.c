@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: MIT
+#include "daemon/conn.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static int is_loopback(const struct sockaddr *a)
+{
+    if (a->sa_family == AF_INET)
+        return ntohl(((const struct sockaddr_in *)(const void *)a)->sin_addr.s_addr) >> 24 == 127;
+    if (a->sa_family != AF_INET6)
+        return 0;
+    const struct in6_addr *v6 = &((const struct sockaddr_in6 *)(const void *)a)->sin6_addr;
+    return IN6_IS_ADDR_LOOPBACK(v6) || (IN6_IS_ADDR_V4MAPPED(v6) && v6->s6_addr[12] == 127);
+}
+
+struct conn *conn_new(struct conns *all, int fd, const struct sockaddr *peer, int64_t deadline_ms)
+{
+    struct conn *c = calloc(1, sizeof *c);
+    if (!c)
+        return NULL;
+    c->fd = fd;
+    c->deadline_ms = deadline_ms;
+    c->is_unix = peer && peer->sa_family == AF_UNIX;
+    c->is_loopback = peer && is_loopback(peer);
+    pthread_mutex_lock(&all->lock);
+    c->next = all->first;
+    if (c->next)
+        c->next->prev = c;
+    all->first = c;
+    all->count++;
+    pthread_mutex_unlock(&all->lock);
+    return c;
+}
+
+void conn_free(struct conns *all, struct conn *c)
+{
+    pthread_mutex_lock(&all->lock);
+    if (c->prev)
+        c->prev->next = c->next;
+    else
+        all->first = c->next;
+    if (c->next)
+        c->next->prev = c->prev;
+    all->count--;
+    pthread_mutex_unlock(&all->lock);
+    if (c->swallow) {
+        char sink[4096];
+        shutdown(c->fd, SHUT_WR);
+        for (int i = 0; i < 256 && recv(c->fd, sink, sizeof sink, MSG_DONTWAIT) > 0; i++)
+            ;
+    }
+    free(c);
+}
+
+int conn_enter(struct conns *all, struct conn *c, enum conn_state state, int64_t deadline_ms)
+{
+    int rc = -1;
+    pthread_mutex_lock(&all->lock);
+    if (c->state != CONN_CLOSED) {
+        c->state = state;
+        c->deadline_ms = deadline_ms;
+        rc = 0;
+    }
+    pthread_mutex_unlock(&all->lock);
+    return rc;
+}
+
+int conn_is_closed(struct conns *all, struct conn *c)
+{
+    pthread_mutex_lock(&all->lock);
+    int closed = c->state == CONN_CLOSED;
+    pthread_mutex_unlock(&all->lock);
+    return closed;
+}
+
+void conn_swallow(struct conns *all, struct conn *c)
+{
+    pthread_mutex_lock(&all->lock);
+    c->swallow = 1;
+    pthread_mutex_unlock(&all->lock);
+}
+
+/* With the lock held, in a state in which libmicrohttpd is not writing. */
+static void end(struct conn *c, int status, const char *title, const char *name, const char *detail)
+{
+    if (status) {
+        char body[512], reply[1024];
+        int n = snprintf(body, sizeof body,
+                         "{\"type\":\"urn:resnetd:problem:%s\",\"title\":\"%s\",\"status\":%d,\"detail\":\"%s\"}\n", name, title,
+                         status, detail);
+        n = snprintf(
+            reply, sizeof reply,
+            "HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Type: application/problem+json\r\nContent-Length: %d\r\n\r\n%s",
+            status, title, n, body);
+        if (send(c->fd, reply, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+            c->swallow = 0;
+    }
+    c->state = CONN_CLOSED;
+    c->swallow = status != 0;
+    shutdown(c->fd, SHUT_RDWR);
+}
+
+void conn_abort(struct conns *all, struct conn *c, int status, const char *title, const char *name, const char *detail)
+{
+    pthread_mutex_lock(&all->lock);
+    if (c->state != CONN_CLOSED)
+        end(c, status, title, name, detail);
+    pthread_mutex_unlock(&all->lock);
+}
+
+int conns_reap(struct conns *all, int64_t now_ms)
+{
+    int n = 0;
+    pthread_mutex_lock(&all->lock);
+    for (struct conn *c = all->first; c; c = c->next) {
+        if (c->state == CONN_WORK || c->state == CONN_CLOSED || now_ms < c->deadline_ms)
+            continue;
+        if (c->state == CONN_HEADER || c->state == CONN_BODY)
+            end(c, 408, "Request Timeout", "request-timeout",
+                c->state == CONN_HEADER ? "the header took longer than header_timeout"
+                                        : "the body took longer than body_timeout");
+        else
+            end(c, 0, NULL, NULL, NULL);
+        n++;
+    }
+    pthread_mutex_unlock(&all->lock);
+    return n;
+}
+
+int conns_close_idle(struct conns *all)
+{
+    pthread_mutex_lock(&all->lock);
+    for (struct conn *c = all->first; c; c = c->next) {
+        char byte;
+        if (c->state == CONN_IDLE && recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0)
+            end(c, 0, NULL, NULL, NULL);
+    }
+    int left = all->count;
+    pthread_mutex_unlock(&all->lock);
+    return left;
+}
+
+int conns_count(struct conns *all)
+{
+    pthread_mutex_lock(&all->lock);
+    int n = all->count;
+    pthread_mutex_unlock(&all->lock);
+    return n;
+}

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MIT
+//
+// conn.h - the open connections and their total deadlines. libmicrohttpd's own timeout is for idleness only: one byte every few
+// seconds holds a connection for ever. This list ends it.
+
+#ifndef DAEMON_CONN_H
+#define DAEMON_CONN_H
+
+#include <pthread.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+enum conn_state {
+    CONN_IDLE,   /* waits for a request's first line */
+    CONN_HEADER, /* inside a header */
+    CONN_BODY,
+    CONN_WORK,  /* suspended: no deadline of ours, the request has its own */
+    CONN_REPLY, /* being sent */
+    CONN_CLOSED /* shut down by us; libmicrohttpd will notice */
+};
+
+struct conn {
+    struct conn *prev, *next;
+    int fd;
+    int is_unix, is_loopback; /* the peer */
+    int bound_loopback;       /* it came in on an address bound to loopback */
+    enum conn_state state;
+    int64_t deadline_ms;
+    int swallow; /* see conn_swallow */
+};
+
+struct conns {
+    pthread_mutex_t lock;
+    struct conn *first;
+    int count;
+};
+
+struct conn *conn_new(struct conns *all, int fd, const struct sockaddr *peer, int64_t deadline_ms); /* NULL: no memory */
+void conn_free(struct conns *all, struct conn *c);
+
+/* 0, or -1 when the reaper got there first: the connection is dead and must not be written to. */
+int conn_enter(struct conns *all, struct conn *c, enum conn_state state, int64_t deadline_ms);
+
+int conn_is_closed(struct conns *all, struct conn *c);
+/* Unread bytes may be left when it closes: some are then swallowed, so that the reply is not lost to a reset. */
+void conn_swallow(struct conns *all, struct conn *c);
+
+/* Ends everything that is late; a request whose header or body is slow is told 408. Returns how many. */
+int conns_reap(struct conns *all, int64_t now_ms);
+
+/* Ends the idle ones on which nothing has arrived. Returns how many connections are left. */
+int conns_close_idle(struct conns *all);
+int conns_count(struct conns *all);
+
+/* Writes a whole reply past libmicrohttpd, which cannot answer in the middle of a body, and shuts the connection down. */
+void conn_abort(struct conns *all, struct conn *c, int status, const char *title, const char *name, const char *detail);
+
+#endif

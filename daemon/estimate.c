@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: MIT
+#include "daemon/estimate.h"
+
+#include <string.h>
+
+#include "daemon/image.h"
+
+#define LEAST (512 * 1024) /* tables, rows, codec state */
+
+struct header {
+    size_t width, height;
+    int coefficients; /* bytes per pixel that the decoder keeps for the whole image beside the pixels */
+    int scales;       /* the decoder can give 1/2, 1/4, 1/8 */
+};
+
+static size_t be16(const uint8_t *p)
+{
+    return (size_t)p[0] << 8 | p[1];
+}
+
+/* Walks the markers up to the frame header. */
+static void jpeg_header(const uint8_t *p, size_t size, struct header *h)
+{
+    for (size_t at = 2; at + 9 < size;) {
+        if (p[at] != 0xff || p[at + 1] == 0xff) {
+            at++;
+            continue;
+        }
+        int marker = p[at + 1];
+        if (marker >= 0xc0 && marker <= 0xcf && marker != 0xc4 && marker != 0xc8 && marker != 0xcc) {
+            h->height = be16(p + at + 5);
+            h->width = be16(p + at + 7);
+            h->scales = 1;
+            /* progressive and arithmetic-progressive frames keep every coefficient: 2 bytes, up to 4 components */
+            h->coefficients = marker == 0xc2 || marker == 0xca ? 2 * p[at + 9] : 0;
+            return;
+        }
+        at += marker == 0x01 || (marker >= 0xd0 && marker <= 0xd9) ? 2 : 2 + be16(p + at + 2);
+    }
+}
+
+static void png_header(const uint8_t *p, size_t size, struct header *h)
+{
+    if (size < 29)
+        return;
+    h->width = be16(p + 16) << 16 | be16(p + 18);
+    h->height = be16(p + 20) << 16 | be16(p + 22);
+    h->coefficients = 5; /* 16-bit or interlaced rows, alpha */
+}
+
+static void webp_header(const uint8_t *p, size_t size, struct header *h)
+{
+    if (size < 30)
+        return;
+    if (memcmp(p + 12, "VP8X", 4) == 0) {
+        h->width = 1 + ((size_t)p[24] | (size_t)p[25] << 8 | (size_t)p[26] << 16);
+        h->height = 1 + ((size_t)p[27] | (size_t)p[28] << 8 | (size_t)p[29] << 16);
+    } else if (memcmp(p + 12, "VP8L", 4) == 0) {
+        h->width = 1 + (((size_t)p[22] << 8 | p[21]) & 0x3fff);
+        h->height = 1 + (((size_t)p[24] << 16 | (size_t)p[23] << 8 | p[22]) >> 6 & 0x3fff);
+    } else {
+        h->width = ((size_t)p[27] << 8 | p[26]) & 0x3fff;
+        h->height = ((size_t)p[29] << 8 | p[28]) & 0x3fff;
+    }
+    h->coefficients = 5; /* ARGB, and the alpha plane */
+}
+
+/* The largest of 8, 4, 2, 1 at which the decoded image is not smaller than what the resize asks for. */
+static size_t scale_of(const struct header *h, const struct preprocess *p)
+{
+    if (!h->scales || p->resize == RESIZE_NONE)
+        return 1;
+    size_t want = p->resize == RESIZE_SHORTER ? (size_t)p->size : (size_t)(p->width > p->height ? p->width : p->height);
+    size_t shorter = h->width < h->height ? h->width : h->height;
+    for (size_t d = 8; d > 1; d /= 2)
+        if (shorter / d >= want)
+            return d;
+    return 1;
+}
+
+size_t estimate_decode(const uint8_t *bytes, size_t size, const struct preprocess *p)
+{
+    struct header h = {0};
+    switch (image_recognise(bytes, size)) {
+    case IMAGE_JPEG:
+        jpeg_header(bytes, size, &h);
+        break;
+    case IMAGE_PNG:
+        png_header(bytes, size, &h);
+        break;
+    case IMAGE_WEBP:
+        webp_header(bytes, size, &h);
+        break;
+    case IMAGE_UNKNOWN:
+        return LEAST;
+    }
+    if (h.width > 1 << 20 || h.height > 1 << 20)
+        return LEAST; /* beyond every limit: refused before anything is taken */
+    size_t d = scale_of(&h, p), pixels = ((h.width + d - 1) / d) * ((h.height + d - 1) / d);
+    /* pixels, an upright copy of them, and one pass of the resize */
+    return LEAST + pixels * 3 * 2 + pixels * 3 / 2 + h.width * h.height * (size_t)h.coefficients;
+}

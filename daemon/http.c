@@ -1,0 +1,541 @@
+// SPDX-License-Identifier: MIT
+#include "daemon/http.h"
+
+#include <errno.h>
+#include <microhttpd.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "daemon/access.h"
+#include "daemon/clock.h"
+#include "daemon/conn.h"
+#include "daemon/listen.h"
+#include "daemon/log.h"
+
+#define FD_RESERVE   32          /* model files, logs, epoll, and a little air */
+#define HEADER_BYTES (32 * 1024) /* libmicrohttpd's memory per connection: bounds the header */
+
+enum phase { PHASE_LINE, PHASE_BODY, PHASE_DISCARD, PHASE_WORK };
+
+struct door { /* one listening address with its libmicrohttpd thread */
+    struct http *http;
+    struct listener listener;
+    struct MHD_Daemon *daemon;
+};
+
+struct http {
+    struct server *server;
+    struct conns conns;
+    struct door doors[LISTEN_MAX];
+    int count;
+};
+
+/* ---- the request's struct ---- */
+
+static void make_id(char id[REQUEST_ID_MAX + 1])
+{
+    unsigned char random[16];
+    if (getrandom(random, sizeof random, GRND_NONBLOCK) != (ssize_t)sizeof random)
+        memset(random, 0, sizeof random);
+    for (int i = 0; i < 16; i++)
+        snprintf(id + 2 * i, 3, "%02x", random[i]);
+}
+
+/* The client's own id when it is made of harmless characters. */
+static void take_id(struct request *r)
+{
+    const char *given = request_header(r, "X-Request-Id");
+    size_t n = given ? strlen(given) : 0;
+    if (n >= 1 && n <= REQUEST_ID_MAX &&
+        strspn(given, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._:/+=") == n)
+        memcpy(r->id, given, n + 1);
+    else
+        make_id(r->id);
+}
+
+void request_drop_body(struct request *r)
+{
+    free(r->body);
+    budget_release(&r->server->budget, r->body_cap);
+    r->body = NULL;
+    r->body_len = r->body_cap = 0;
+}
+
+const char *request_header(const struct request *r, const char *name)
+{
+    return MHD_lookup_connection_value(r->connection, MHD_HEADER_KIND, name);
+}
+
+int request_client_gone(const struct request *r)
+{
+    char byte;
+    ssize_t n = recv(r->conn->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    return n == 0 || (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
+}
+
+static void request_free(struct request *r)
+{
+    if (!r)
+        return;
+    request_drop_body(r);
+    loaded_free(r->predict.loaded);
+    reply_free(&r->reply);
+    conf_free(r->conf);
+    free(r->uri);
+    free(r);
+}
+
+/* libmicrohttpd calls this with the first line, before unescaping: the request begins. */
+static void *on_line(void *user, const char *uri, struct MHD_Connection *connection)
+{
+    struct door *door = user;
+    struct http *h = door->http;
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    struct conn *c = info ? info->socket_context : NULL;
+    struct request *r = calloc(1, sizeof *r);
+    if (!r || !c) {
+        free(r);
+        return NULL;
+    }
+    r->server = h->server;
+    r->conf = server_conf(h->server);
+    r->connection = connection;
+    r->conn = c;
+    r->uri = strdup(uri);
+    int64_t now = clock_ms();
+    if (!r->uri || conn_enter(&h->conns, c, CONN_HEADER, now + r->conf->header_timeout) < 0) {
+        request_free(r);
+        return NULL;
+    }
+    return r;
+}
+
+/* ---- replies ---- */
+
+static enum MHD_Result send_reply(struct request *r)
+{
+    struct reply *p = &r->reply;
+    struct server *s = r->server;
+    if (atomic_load(&s->draining))
+        p->close = 1;
+    if (p->body.failed) {
+        text_free(&p->body);
+        p->status = 503;
+    }
+    struct MHD_Response *m = MHD_create_response_from_buffer(p->body.len, p->body.s, MHD_RESPMEM_MUST_FREE);
+    if (!m)
+        return MHD_NO;
+    int status = p->status;
+    p->body = (struct text){0}; /* libmicrohttpd frees it */
+    char seconds[16];
+    snprintf(seconds, sizeof seconds, "%d", p->retry_after);
+    if (p->type)
+        MHD_add_response_header(m, "Content-Type", p->type);
+    MHD_add_response_header(m, "X-Request-Id", r->id);
+    MHD_add_response_header(m, "Cache-Control", "no-store");
+    MHD_add_response_header(m, "X-Content-Type-Options", "nosniff");
+    if (p->allow[0])
+        MHD_add_response_header(m, "Allow", p->allow);
+    if (p->timing[0])
+        MHD_add_response_header(m, "Server-Timing", p->timing);
+    if (p->retry_after)
+        MHD_add_response_header(m, "Retry-After", seconds);
+    if (p->close)
+        MHD_add_response_header(m, "Connection", "close");
+    enum MHD_Result rc = MHD_NO;
+    if (conn_enter(&s->http->conns, r->conn, CONN_REPLY, clock_ms() + r->conf->write_timeout) == 0)
+        rc = MHD_queue_response(r->connection, (unsigned)status, m);
+    MHD_destroy_response(m);
+    return rc;
+}
+
+/* Answers before the body was read: what is left of it must not be taken for a request. */
+static enum MHD_Result refuse(struct request *r)
+{
+    if (r->guard.has_body || r->guard.status) {
+        r->reply.close = 1;
+        conn_swallow(&r->server->http->conns, r->conn);
+    }
+    return send_reply(r);
+}
+
+/* ---- the header is there ---- */
+
+static enum MHD_Result add_header(void *user, enum MHD_ValueKind kind, const char *name, size_t name_len, const char *value,
+                                  size_t value_len)
+{
+    struct guard_request *g = user;
+    (void)kind;
+    if (g->header_count == GUARD_HEADERS_MAX) {
+        g->too_many = 1;
+        return MHD_NO;
+    }
+    g->headers[g->header_count++] = (struct guard_header){name, value ? value : "", name_len, value ? value_len : 0};
+    return MHD_YES;
+}
+
+static void check_guard(struct request *r, const char *version)
+{
+    struct guard_request g;
+    g.method = r->method;
+    g.version = version;
+    g.uri = r->uri;
+    g.header_count = g.too_many = 0;
+    g.body_max = r->conf->max_body;
+    MHD_get_connection_values_n(r->connection, MHD_HEADER_KIND, add_header, &g);
+    guard_check(&g, &r->guard);
+}
+
+/* The reply is filled when the request ends here. */
+static void admit(struct request *r)
+{
+    char why[256], path[128];
+    int known;
+    struct server *s = r->server;
+    if (r->guard.status) {
+        metrics_reject(s->metrics, r->guard.status == 413 ? REJECT_TOO_LARGE : REJECT_BAD_REQUEST);
+        reply_problem(&r->reply, problem_of_status(r->guard.status), "%s", r->guard.detail);
+        if (r->guard.status == 405)
+            api_allow(r->guard.path, r->reply.allow, sizeof r->reply.allow);
+        return;
+    }
+    if (!access_host(r)) {
+        metrics_reject(s->metrics, REJECT_HOST);
+        reply_problem(&r->reply, PROBLEM_HOST, "Host '%s' is not a loopback name; name it in [server] hosts to allow it",
+                      r->guard.host);
+        return;
+    }
+    size_t n = strcspn(r->guard.path, "?");
+    snprintf(path, sizeof path, "%.*s", (int)(n < sizeof path ? n : sizeof path - 1), r->guard.path);
+    r->route = api_find(path, r->method, &known);
+    if (!r->route && strcmp(r->method, "OPTIONS") == 0 && (known || strcmp(path, "*") == 0)) {
+        struct text empty = {0};
+        reply_text(&r->reply, NULL, &empty);
+        api_allow(path, r->reply.allow, sizeof r->reply.allow);
+        return;
+    }
+    if (!r->route && !known) {
+        reply_problem(&r->reply, PROBLEM_NOT_FOUND, "there is nothing at '%s'; GET / lists what there is", path);
+        return;
+    }
+    if (!r->route) {
+        reply_problem(&r->reply, PROBLEM_METHOD, "'%s' does not answer %s", path, r->method);
+        api_allow(path, r->reply.allow, sizeof r->reply.allow);
+        return;
+    }
+    if (r->route->flags & API_ADMIN && !access_change(r, why, sizeof why)) {
+        metrics_reject(s->metrics, REJECT_FORBIDDEN);
+        reply_problem(&r->reply, PROBLEM_FORBIDDEN, "%s", why);
+        return;
+    }
+    if (r->route->flags & API_BODY && !r->guard.chunked && r->guard.length < 0)
+        reply_problem(&r->reply, PROBLEM_LENGTH, "a body is needed here, with Content-Length or chunked");
+}
+
+static enum MHD_Result on_header(struct request *r, const char *method, const char *version)
+{
+    struct server *s = r->server;
+    r->started_us = clock_us();
+    snprintf(r->method, sizeof r->method, "%s", method);
+    atomic_fetch_add(&s->inflight, 1);
+    take_id(r);
+    const char *type = request_header(r, "Content-Type");
+    if (type && strlen(type) < sizeof r->content_type)
+        memcpy(r->content_type, type, strlen(type) + 1);
+    check_guard(r, strlen(method) < sizeof r->method ? version : "");
+    admit(r);
+    if (r->reply.status)
+        return refuse(r);
+    r->phase = r->route->flags & API_BODY ? PHASE_BODY : PHASE_DISCARD;
+    if (conn_enter(&s->http->conns, r->conn, CONN_BODY, clock_ms() + r->conf->body_timeout) < 0)
+        return MHD_NO;
+    return MHD_YES;
+}
+
+/* ---- the body ---- */
+
+static int body_grow(struct request *r, size_t need, struct err *e)
+{
+    size_t cap = r->body_cap ? r->body_cap * 2 : 16 * 1024, most = (size_t)r->conf->max_body;
+    if (r->guard.length >= 0 && (size_t)r->guard.length < most)
+        most = (size_t)r->guard.length;
+    while (cap < need)
+        cap *= 2;
+    if (cap > most)
+        cap = most;
+    if (budget_reserve(&r->server->budget, cap - r->body_cap, "the request's body", e) < 0)
+        return -1;
+    uint8_t *body = realloc(r->body, cap);
+    if (!body) {
+        budget_release(&r->server->budget, cap - r->body_cap);
+        return err_set(e, ERR_MEMORY, "no memory for the request's body");
+    }
+    r->body = body;
+    r->body_cap = cap;
+    return 0;
+}
+
+static enum MHD_Result on_data(struct request *r, const char *data, size_t size)
+{
+    struct server *s = r->server;
+    struct conns *conns = &s->http->conns;
+    struct err e;
+    if (++r->pieces > BODY_PIECES_MAX && r->guard.chunked) {
+        metrics_reject(s->metrics, REJECT_TOO_LARGE);
+        conn_abort(conns, r->conn, 413, "Content Too Large", "body-too-large", "the body comes in more than 65536 pieces");
+        return MHD_NO;
+    }
+    if (size > (size_t)r->conf->max_body - r->body_len) {
+        metrics_reject(s->metrics, REJECT_TOO_LARGE);
+        conn_abort(conns, r->conn, 413, "Content Too Large", "body-too-large", "the body is larger than max_body");
+        return MHD_NO;
+    }
+    if (r->phase == PHASE_DISCARD || r->reply.status) {
+        r->body_len += r->phase == PHASE_DISCARD ? size : 0;
+        return MHD_YES;
+    }
+    if (r->body_len + size > r->body_cap && body_grow(r, r->body_len + size, &e) < 0) {
+        metrics_reject(s->metrics, REJECT_MEMORY);
+        request_drop_body(r);
+        reply_problem(&r->reply, PROBLEM_MEMORY, "%s", e.text); /* sent when the body is over */
+        return MHD_YES;
+    }
+    memcpy(r->body + r->body_len, data, size);
+    r->body_len += size;
+    return MHD_YES;
+}
+
+static enum MHD_Result on_end(struct request *r)
+{
+    struct server *s = r->server;
+    if (r->phase == PHASE_DISCARD)
+        r->body_len = 0;
+    if (r->reply.status)
+        return send_reply(r);
+    if (!(r->route->flags & API_SLOW)) {
+        r->route->fn(r);
+        return send_reply(r);
+    }
+    r->phase = PHASE_WORK;
+    if (conn_enter(&s->http->conns, r->conn, CONN_WORK, 0) < 0)
+        return MHD_NO;
+    /* Suspended first: whoever finishes the request may resume it before the call below returns. */
+    MHD_suspend_connection(r->connection);
+    if (r->route->fn(r) == API_DONE)
+        MHD_resume_connection(r->connection);
+    return MHD_YES;
+}
+
+void http_resume(struct request *r)
+{
+    MHD_resume_connection(r->connection);
+}
+
+static enum MHD_Result on_request(void *user, struct MHD_Connection *connection, const char *url, const char *method,
+                                  const char *version, const char *data, size_t *size, void **state)
+{
+    struct request *r = *state;
+    (void)user, (void)connection, (void)url;
+    if (!r)
+        return MHD_NO; /* no memory when it began */
+    if (!r->started_us)
+        return on_header(r, method, version);
+    if (*size) {
+        size_t n = *size;
+        *size = 0;
+        return on_data(r, data, n);
+    }
+    return r->phase == PHASE_WORK ? send_reply(r) : on_end(r);
+}
+
+static void access_line(const struct request *r, int status, double seconds)
+{
+    log_info("%s %s %d %.1f ms id=%s", r->method, r->uri, status, seconds * 1000, r->id);
+}
+
+static void on_completed(void *user, struct MHD_Connection *connection, void **state, enum MHD_RequestTerminationCode code)
+{
+    struct request *r = *state;
+    (void)user, (void)connection;
+    *state = NULL;
+    if (!r)
+        return;
+    struct server *s = r->server;
+    if (r->started_us) {
+        double seconds = (double)(clock_us() - r->started_us) / 1e6;
+        if (r->reply.status && code == MHD_REQUEST_TERMINATED_COMPLETED_OK)
+            metrics_request(s->metrics, r->route ? r->route->path : "other", r->method, r->reply.status, seconds);
+        else
+            metrics_reject(s->metrics, conn_is_closed(&s->http->conns, r->conn) ? REJECT_SLOW : REJECT_CLIENT_GONE);
+        if (r->conf->access_log)
+            access_line(r, r->reply.status, seconds);
+        atomic_fetch_sub(&s->inflight, 1);
+    } else if (conn_is_closed(&s->http->conns, r->conn)) {
+        metrics_reject(s->metrics, REJECT_SLOW);
+    }
+    conn_enter(&s->http->conns, r->conn, CONN_IDLE, clock_ms() + r->conf->idle_timeout);
+    request_free(r);
+}
+
+static void on_connection(void *user, struct MHD_Connection *connection, void **state, enum MHD_ConnectionNotificationCode code)
+{
+    struct door *door = user;
+    struct http *h = door->http;
+    if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
+        if (*state)
+            conn_free(&h->conns, *state);
+        *state = NULL;
+        return;
+    }
+    const union MHD_ConnectionInfo *fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    const union MHD_ConnectionInfo *peer = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    struct conf *c = server_conf(h->server);
+    struct conn *n =
+        fd ? conn_new(&h->conns, fd->connect_fd, peer ? peer->client_addr : NULL, clock_ms() + c->header_timeout) : NULL;
+    if (n) {
+        n->is_unix = door->listener.is_unix;
+        n->bound_loopback = door->listener.is_loopback;
+    }
+    conf_free(c);
+    *state = n;
+}
+
+static void on_log(void *user, const char *fmt, va_list ap)
+{
+    static struct log_limit limit;
+    (void)user;
+    log_limited_v(&limit, LOG_LEVEL_WARNING, fmt, ap);
+}
+
+/* ---- start and stop ---- */
+
+static int door_open(struct http *h, unsigned connections, struct err *e)
+{
+    struct conf *c = h->server->conf;
+    struct door *d = &h->doors[h->count - 1];
+    unsigned idle = (unsigned)((c->header_timeout > c->idle_timeout ? c->header_timeout : c->idle_timeout) / 1000 + 60);
+    unsigned per_address = d->listener.is_unix ? 0 : (unsigned)c->max_connections_per_address;
+    d->daemon = MHD_start_daemon(
+        MHD_USE_EPOLL | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_ITC | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL,
+        NULL, on_request, d, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_LISTEN_SOCKET, d->listener.fd,
+        MHD_OPTION_CONNECTION_LIMIT, connections, MHD_OPTION_PER_IP_CONNECTION_LIMIT, per_address, MHD_OPTION_CONNECTION_TIMEOUT,
+        idle, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADER_BYTES, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+        MHD_OPTION_URI_LOG_CALLBACK, on_line, d, MHD_OPTION_NOTIFY_COMPLETED, on_completed, d, MHD_OPTION_NOTIFY_CONNECTION,
+        on_connection, d, MHD_OPTION_THREAD_STACK_SIZE, (size_t)256 * 1024, MHD_OPTION_END);
+    return d->daemon ? 0 : err_set(e, ERR_INTERNAL, "libmicrohttpd cannot start (%s)", strerror(errno));
+}
+
+struct opening {
+    struct http *http;
+    struct err *e;
+};
+
+static int open_word(void *user, const char *word, size_t len)
+{
+    struct opening *o = user;
+    struct http *h = o->http;
+    struct door *d = &h->doors[h->count];
+    if (listen_open(word, len, &d->listener, o->e) < 0)
+        return -1;
+    d->http = h;
+    h->count++;
+    log_info("listening on %.*s", (int)len, word);
+    return 0;
+}
+
+int http_start(struct server *s, struct http **out, struct err *e)
+{
+    struct rlimit fds;
+    struct http *h = calloc(1, sizeof *h);
+    if (!h)
+        return err_set(e, ERR_MEMORY, "no memory for HTTP");
+    h->server = s;
+    pthread_mutex_init(&h->conns.lock, NULL);
+    struct opening o = {h, e};
+    if (conf_words(s->conf->listen, open_word, &o) < 0)
+        goto failed;
+    /* Beyond its limit of descriptors libmicrohttpd spins on accept: stay below it. */
+    int64_t limit = s->conf->max_connections;
+    if (getrlimit(RLIMIT_NOFILE, &fds) == 0 && fds.rlim_cur != RLIM_INFINITY) {
+        int64_t room = ((int64_t)fds.rlim_cur - FD_RESERVE) / h->count;
+        if (room < 1) {
+            err_set(e, ERR_TOO_LARGE, "the limit of %lld open files leaves no room for connections", (long long)fds.rlim_cur);
+            goto failed;
+        }
+        if (limit > room) {
+            log_warning("max_connections is lowered from %lld to %lld by the limit of open files", (long long)limit,
+                        (long long)room);
+            limit = room;
+        }
+    }
+    *out = h; /* the first connection may come before the last door is open */
+    for (int i = 0, n = h->count; i < n; i++) {
+        h->count = i + 1;
+        int rc = door_open(h, (unsigned)limit, e);
+        h->count = n;
+        if (rc < 0) {
+            *out = NULL;
+            goto failed;
+        }
+    }
+    return 0;
+failed:
+    http_stop(h);
+    return -1;
+}
+
+void http_reap(struct http *h)
+{
+    static struct log_limit limit;
+    int n = conns_reap(&h->conns, clock_ms());
+    if (n)
+        log_limited(&limit, LOG_LEVEL_INFO, "closed %d connections that were too slow or idle", n);
+}
+
+void http_quiesce(struct http *h)
+{
+    for (int i = 0; i < h->count; i++) {
+        struct door *d = &h->doors[i];
+        struct pollfd waiting = {.fd = d->listener.fd, .events = POLLIN};
+        /* Who is in the backlog has been told "connected": let libmicrohttpd take them first. */
+        for (int j = 0; j < 100 && poll(&waiting, 1, 0) == 1; j++)
+            usleep(1000);
+        MHD_socket fd = MHD_quiesce_daemon(d->daemon);
+        if (fd != MHD_INVALID_SOCKET)
+            close(fd);
+        listen_remove(&d->listener);
+        d->listener.fd = -1;
+    }
+}
+
+int http_close_idle(struct http *h)
+{
+    return conns_close_idle(&h->conns);
+}
+
+int http_connections(struct http *h)
+{
+    return conns_count(&h->conns);
+}
+
+void http_stop(struct http *h)
+{
+    if (!h)
+        return;
+    for (int i = 0; i < h->count; i++) {
+        struct door *d = &h->doors[i];
+        if (d->daemon)
+            MHD_stop_daemon(d->daemon);
+        else if (d->listener.fd >= 0)
+            close(d->listener.fd);
+        listen_remove(&d->listener);
+    }
+    pthread_mutex_destroy(&h->conns.lock);
+    free(h);
+}

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MIT
+//
+// http.h - libmicrohttpd set up, and the life of a request: header, guard, body within limits, route, reply.
+//
+// One thread per listening address parses and collects. A request that needs work is suspended, handed on, and resumed with its
+// reply; its struct is made when its first line arrives and freed when libmicrohttpd says that it is over, whatever happened.
+
+#ifndef DAEMON_HTTP_H
+#define DAEMON_HTTP_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "daemon/api.h"
+#include "daemon/guard.h"
+#include "daemon/reply.h"
+#include "daemon/server.h"
+
+struct MHD_Connection;
+struct conn;
+
+#define REQUEST_ID_MAX   64
+#define CONTENT_TYPE_MAX 256
+#define BODY_PIECES_MAX  65536 /* of a chunked body: small chunks are a way to burn CPU */
+
+/* What POST /predict was asked for; filled by api_predict.c, used by the worker. */
+struct predict {
+    struct loaded *loaded; /* a reference */
+    long top_k;
+    double threshold;
+    long logits;
+    int64_t deadline_ms; /* clock_ms */
+    int64_t queued_us;
+};
+
+struct request {
+    struct server *server;
+    struct conf *conf; /* a reference: the configuration this request began with */
+    struct MHD_Connection *connection;
+    struct conn *conn;
+    char *uri; /* raw target */
+    char method[33];
+    int phase;
+    struct guard_result guard;
+    const struct route *route;
+    char id[REQUEST_ID_MAX + 1];
+    char content_type[CONTENT_TYPE_MAX]; /* "" when absent */
+
+    uint8_t *body;
+    size_t body_len, body_cap; /* body_cap bytes are reserved in the budget */
+    int pieces;
+
+    int64_t started_us; /* end of the header */
+    struct predict predict;
+    struct reply reply;
+};
+
+/* Listens and answers. Needs server->conf and everything a route uses. */
+int http_start(struct server *s, struct http **out, struct err *e);
+
+/* Closes connections whose total time for header, body or reply is over. Call every 100 ms or so. */
+void http_reap(struct http *h);
+
+/* Stops accepting; what arrives on open connections is still answered, with Connection: close. */
+void http_quiesce(struct http *h);
+/* Closes connections that wait for a next request; returns how many connections are left. */
+int http_close_idle(struct http *h);
+int http_connections(struct http *h);
+
+void http_stop(struct http *h); /* no request may be suspended any more; NULL is fine */
+
+/* The reply is in request->reply: libmicrohttpd sends it. The request is no longer the caller's. */
+void http_resume(struct request *r);
+
+/* Frees the body and gives its bytes back. */
+void request_drop_body(struct request *r);
+
+/* 1 when the client of a suspended request has hung up. */
+int request_client_gone(const struct request *r);
+
+/* A header's value, NULL when absent. Only before the request is handed on. */
+const char *request_header(const struct request *r, const char *name);
+
+#endif

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: MIT
+#include "daemon/listen.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define BACKLOG 511
+
+struct address {
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+        struct sockaddr_un un;
+    } a;
+    socklen_t size;
+};
+
+static int parse(const char *word, size_t len, struct address *out, struct err *e)
+{
+    char text[160], *port;
+    memset(out, 0, sizeof *out);
+    if (len >= sizeof text)
+        return err_set(e, ERR_INPUT, "listen: the address is too long");
+    memcpy(text, word, len);
+    text[len] = '\0';
+    if (strncmp(text, "unix:", 5) == 0) {
+        if (text[5] != '/' || len - 5 >= sizeof out->a.un.sun_path)
+            return err_set(e, ERR_INPUT, "listen %s: a path of 1 to 107 bytes from '/' must follow unix:", text);
+        out->a.un.sun_family = AF_UNIX;
+        snprintf(out->a.un.sun_path, sizeof out->a.un.sun_path, "%.107s", text + 5);
+        out->size = sizeof out->a.un;
+        return 0;
+    }
+    port = strrchr(text, ':');
+    char *end = port;
+    long number = port && port[1] >= '0' && port[1] <= '9' ? strtol(port + 1, &end, 10) : -1;
+    if (number < 0 || number > 65535 || *end)
+        return err_set(e, ERR_INPUT, "listen %s: write ADDRESS:PORT, [IPv6]:PORT or unix:/path", text);
+    *port = '\0';
+    size_t n = strlen(text);
+    if (text[0] == '[' && text[n - 1] == ']') {
+        text[n - 1] = '\0';
+        out->a.v6.sin6_family = AF_INET6;
+        out->a.v6.sin6_port = htons((uint16_t)number);
+        out->size = sizeof out->a.v6;
+        if (inet_pton(AF_INET6, text + 1, &out->a.v6.sin6_addr) == 1)
+            return 0;
+    } else {
+        out->a.v4.sin_family = AF_INET;
+        out->a.v4.sin_port = htons((uint16_t)number);
+        out->size = sizeof out->a.v4;
+        if (inet_pton(AF_INET, strcmp(text, "localhost") == 0 ? "127.0.0.1" : text, &out->a.v4.sin_addr) == 1)
+            return 0;
+    }
+    return err_set(e, ERR_INPUT, "listen %.*s: not an IP address", (int)len, word);
+}
+
+int listen_check(const char *word, size_t len, struct err *e)
+{
+    struct address a;
+    return parse(word, len, &a, e);
+}
+
+/* A socket file that nobody answers on was left by a daemon that was killed. */
+static void remove_stale(const struct address *a)
+{
+    struct stat st;
+    if (lstat(a->a.un.sun_path, &st) < 0 || !S_ISSOCK(st.st_mode))
+        return;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return;
+    if (connect(fd, &a->a.any, a->size) < 0 && errno == ECONNREFUSED)
+        unlink(a->a.un.sun_path);
+    close(fd);
+}
+
+int listen_open(const char *word, size_t len, struct listener *out, struct err *e)
+{
+    struct address a;
+    struct listener l = {0};
+    int one = 1, family;
+    if (parse(word, len, &a, e) < 0)
+        return -1;
+    family = a.a.any.sa_family;
+    if (family == AF_UNIX)
+        remove_stale(&a);
+    l.fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (l.fd < 0)
+        return err_set(e, ERR_IO, "listen %.*s: %s", (int)len, word, strerror(errno));
+    if (family != AF_UNIX) {
+        setsockopt(l.fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+        setsockopt(l.fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one); /* accepted sockets inherit it */
+    }
+    if (family == AF_INET6)
+        setsockopt(l.fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one); /* so that [::] and 0.0.0.0 can be given together */
+    if (bind(l.fd, &a.a.any, a.size) < 0 || listen(l.fd, BACKLOG) < 0) {
+        err_set(e, ERR_IO, "listen %.*s: %s", (int)len, word, strerror(errno));
+        close(l.fd);
+        return -1;
+    }
+    l.is_unix = family == AF_UNIX;
+    if (l.is_unix) {
+        snprintf(l.path, sizeof l.path, "%s", a.a.un.sun_path);
+        chmod(l.path, 0660); /* whoever may write to it may change things */
+    }
+    l.is_loopback = family == AF_INET    ? ntohl(a.a.v4.sin_addr.s_addr) >> 24 == 127
+                    : family == AF_INET6 ? IN6_IS_ADDR_LOOPBACK(&a.a.v6.sin6_addr)
+                                         : 0;
+    *out = l;
+    return 0;
+}
+
+void listen_remove(struct listener *l)
+{
+    if (l->path[0])
+        unlink(l->path);
+    l->path[0] = '\0';
+}

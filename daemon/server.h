@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MIT
+//
+// server.h - the parts of the running daemon, as one value that main makes and hands to all.
+
+#ifndef DAEMON_SERVER_H
+#define DAEMON_SERVER_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "daemon/budget.h"
+#include "daemon/conf.h"
+#include "daemon/metrics.h"
+#include "daemon/queue.h"
+#include "daemon/registry.h"
+
+struct workers;
+struct change;
+struct http;
+
+struct server {
+    const char *conf_path; /* NULL: none */
+    const struct conf_override *overrides;
+    int override_count, cpus;
+    const char *standard_precision; /* of the bundled model when no other is configured; NULL: auto */
+
+    pthread_mutex_t conf_lock; /* guards the pointer */
+    struct conf *conf;
+
+    const struct kernels *kernels;
+    struct budget budget;
+    struct metrics *metrics;
+    struct registry *registry;
+    struct queue *queue; /* of struct request * */
+    struct workers *workers;
+    struct change *change;
+    struct http *http;
+
+    atomic_int ready, draining, drain_asked;
+    atomic_int inflight; /* requests whose header is read and whose reply is not sent */
+    atomic_int reload_failed;
+    int64_t started_ms;  /* clock_ms */
+    double started_unix; /* for process_start_time_seconds */
+};
+
+/* The configuration of now; end it with conf_free. */
+struct conf *server_conf(struct server *s);
+
+/* Reads the configuration again and makes it the one of now. Called by the change thread. */
+int server_reload(struct server *s, struct err *e);
+
+/* Loads path with the command line's overrides and the standard model when none is given. For start, -t and reload. */
+int server_read_conf(const struct server *s, struct conf **out, struct err *e);
+
+/* Puts the values that can change while running where they act: log, memory limit. */
+void server_use_conf(struct server *s, const struct conf *c);
+
+#endif
