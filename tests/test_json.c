@@ -144,6 +144,7 @@ static const char *const invalid[] = {
     "\"\\ud800\\u0041\"",
     "\"\\ud800\\ud800\"",
     "\"\\udc00\\ud800\"",
+    "\"\\udc00\\udc00\"",
     "\"\\ud83d\\ude0\"",
     "\"\\u0000\"",
     "{\"a\\u0000\":1}",
@@ -320,6 +321,7 @@ static void many_keys_are_quick(void **state)
     expect_code(many_keys(15, 3), ERR_INPUT);
     expect_code(many_keys(17, 17), -1);
     expect_code(many_keys(17, 0), ERR_INPUT);
+    expect_code(many_keys(17, 9), ERR_INPUT);                     /* the last when sorted */
     assert_true((double)(clock() - start) / CLOCKS_PER_SEC < 10); /* quadratic: minutes */
 }
 
