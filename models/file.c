@@ -3,6 +3,8 @@
 // file.c - reads model files. The order of checks bounds the memory: the header is at most the file, and no layer is taken before
 // every tensor that the graph asks for has been found in it.
 
+#include "config.h" /* 64-bit file sizes on 32-bit machines */
+
 #include "models/file.h"
 
 #include <errno.h>
