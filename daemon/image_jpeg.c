@@ -20,6 +20,10 @@
 /* Arithmetic coding costs ten times as much per byte and pixel and hardly anybody uses it: it is read up to this size. */
 #define ARITHMETIC_PIXELS (4 << 20)
 
+/* Every scan walks over all pixels, however short its data. So beside the number of scans their product with the pixels is
+   limited, to this many times limits->pixels: an image at the pixel limit may have that many scans (encoders write about ten). */
+#define SCANS_OF_LARGEST 20
+
 /* All that outlives a longjmp. libjpeg passes client_data around: it points here. */
 struct job {
     struct jpeg_decompress_struct c;
@@ -91,8 +95,10 @@ static void on_output(j_common_ptr c)
 static void on_progress(j_common_ptr c)
 {
     struct job *j = c->client_data;
-    if (j->c.input_scan_number > j->limits->scans) {
-        err_set(j->e, ERR_TOO_LARGE, "JPEG is too large: it has more than %d scans", j->limits->scans);
+    int64_t pixels = (int64_t)j->c.image_width * j->c.image_height, most = SCANS_OF_LARGEST * j->limits->pixels / pixels;
+    most = most < j->limits->scans ? most : j->limits->scans;
+    if (j->c.input_scan_number > most) {
+        err_set(j->e, ERR_TOO_LARGE, "JPEG is too large: it has more than %d scans, the limit for its size", (int)most);
         longjmp(j->failed, 1);
     }
 }
@@ -154,7 +160,8 @@ static int decode(struct job *j, const uint8_t *bytes, size_t size, const struct
     if (setjmp(j->failed))
         return -1;
     jpeg_create_decompress(c);
-    c->mem->max_memory_to_use = j->limits->decoder_bytes > LONG_MAX ? LONG_MAX : (long)j->limits->decoder_bytes;
+    size_t most = j->limits->decoder_bytes;
+    c->mem->max_memory_to_use = most > LONG_MAX ? LONG_MAX : most ? (long)most : 1; /* 0 would mean: as much as it likes */
     jpeg_mem_src(c, bytes, (unsigned long)size);
     jpeg_save_markers(c, JPEG_APP0 + 1, 0xffff);
     jpeg_read_header(c, TRUE);

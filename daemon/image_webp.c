@@ -37,6 +37,7 @@ static int status_error(VP8StatusCode status, struct err *e)
 {
     switch (status) {
     case VP8_STATUS_OUT_OF_MEMORY:
+    case VP8_STATUS_USER_ABORT: /* libwebp's own output stage got no memory: we pass no callbacks that could abort */
         return err_set(e, ERR_MEMORY, "no memory to decode the WebP image");
     case VP8_STATUS_UNSUPPORTED_FEATURE:
         return err_set(e, ERR_UNSUPPORTED, "WebP of a kind we do not read");
@@ -46,6 +47,16 @@ static int status_error(VP8StatusCode status, struct err *e)
     default:
         return err_set(e, ERR_DAMAGED, "WebP is damaged");
     }
+}
+
+/* A failed allocation inside a lossless image is a bitstream error to libwebp, and in versions up to 1.3.2 that of a table makes
+   it follow an uninitialised pointer. So whether there is memory is asked before, and once more when the image seems damaged. */
+#define TABLES_BYTES (1 << 20)
+static int memory_lacks(size_t n)
+{
+    void *volatile p = malloc(n); /* volatile: else the compiler may drop the pair and assume success */
+    free(p);
+    return !p;
 }
 
 int image_webp(const uint8_t *bytes, size_t size, const struct image_limits *limits, struct image *out, struct err *e)
@@ -79,6 +90,11 @@ int image_webp(const uint8_t *bytes, size_t size, const struct image_limits *lim
     uint8_t *frame = framed ? malloc(stride * (size_t)h) : out->rgb;
     if (!frame)
         return err_set(e, ERR_MEMORY, "no memory to decode an image of %dx%d", w, h);
+    if (memory_lacks((size_t)needed + TABLES_BYTES)) {
+        if (framed)
+            free(frame);
+        return status_error(VP8_STATUS_OUT_OF_MEMORY, e);
+    }
     config.output.colorspace = alpha ? MODE_RGBA : MODE_RGB;
     config.output.is_external_memory = 1;
     config.output.u.RGBA.rgba = frame;
@@ -86,6 +102,8 @@ int image_webp(const uint8_t *bytes, size_t size, const struct image_limits *lim
     config.output.u.RGBA.size = stride * (size_t)h;
     status = WebPDecode(bytes, size, &config);
     WebPFreeDecBuffer(&config.output);
+    if (status == VP8_STATUS_BITSTREAM_ERROR && memory_lacks((size_t)needed + TABLES_BYTES))
+        status = VP8_STATUS_OUT_OF_MEMORY;
     int rc = status == VP8_STATUS_OK ? 0 : status_error(status, e);
     for (int y = 0; !rc && framed && y < h; y += IMAGE_BAND) {
         int n = h - y < IMAGE_BAND ? h - y : IMAGE_BAND;
