@@ -108,6 +108,12 @@ static const char *header_count(const struct guard_request *r, struct guard_resu
     return r->too_many ? "more than 100 header fields" : NULL;
 }
 
+static const char *header_fold(const struct guard_request *r, struct guard_result *out)
+{
+    (void)out;
+    return r->folded ? "a header field continues on a second line" : NULL;
+}
+
 static const char *header_names(const struct guard_request *r, struct guard_result *out)
 {
     (void)out;
@@ -231,9 +237,10 @@ static const struct rule {
     rule_fn *check;
     int status;
 } rules[] = {
-    {version_form, 400},  {version_known, 505}, {method_form, 400},    {uri_bytes, 400}, {header_count, 431},
-    {header_names, 400},  {header_values, 400}, {host_once, 400},      {host_form, 400}, {length_form, 400},
-    {encoding_once, 400}, {encoding_form, 400}, {method_allowed, 405}, {uri_form, 400},  {length_limit, 413},
+    {version_form, 400},  {version_known, 505},  {method_form, 400},  {uri_bytes, 400},
+    {header_count, 431},  {header_fold, 400},    {header_names, 400}, {header_values, 400},
+    {host_once, 400},     {host_form, 400},      {length_form, 400},  {encoding_once, 400},
+    {encoding_form, 400}, {method_allowed, 405}, {uri_form, 400},     {length_limit, 413},
 };
 
 void guard_check(const struct guard_request *r, struct guard_result *out)

@@ -23,7 +23,7 @@ struct guard_request {
     const char *method, *version; /* as received */
     const char *uri;              /* as received, before unescaping */
     struct guard_header headers[GUARD_HEADERS_MAX];
-    int header_count, too_many;
+    int header_count, too_many, folded;
     int64_t body_max;
 };
 

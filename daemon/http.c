@@ -18,8 +18,9 @@
 #include "daemon/listen.h"
 #include "daemon/log.h"
 
-#define FD_RESERVE   32          /* model files, logs, epoll, and a little air */
-#define HEADER_BYTES (32 * 1024) /* libmicrohttpd's memory per connection: bounds the header */
+#define FD_RESERVE       32           /* model files, logs, epoll, and a little air */
+#define REFUSED_BODY_MAX (256 * 1024) /* read and dropped to keep the connection of a refused request */
+#define HEADER_BYTES     (32 * 1024)  /* libmicrohttpd's memory per connection: bounds the header */
 
 enum phase { PHASE_LINE, PHASE_BODY, PHASE_DISCARD, PHASE_WORK };
 
@@ -155,9 +156,16 @@ static enum MHD_Result send_reply(struct request *r)
     return rc;
 }
 
-/* Answers before the body was read: what is left of it must not be taken for a request. */
+/* A request that ends at its header. A small body is still read, so that the connection can go on and the framing is checked;
+   otherwise the connection closes, because what is left of the body must not be taken for a request. */
 static enum MHD_Result refuse(struct request *r)
 {
+    int waits = request_header(r, "Expect") != NULL;
+    if (r->guard.has_body && !r->guard.status && !waits && r->guard.length <= REFUSED_BODY_MAX) {
+        r->phase = PHASE_DISCARD;
+        return conn_enter(&r->server->http->conns, r->conn, CONN_BODY, clock_ms() + r->conf->body_timeout) == 0 ? MHD_YES
+                                                                                                                : MHD_NO;
+    }
     if (r->guard.has_body || r->guard.status) {
         r->reply.close = 1;
         conn_swallow(&r->server->http->conns, r->conn);
@@ -176,6 +184,12 @@ static enum MHD_Result add_header(void *user, enum MHD_ValueKind kind, const cha
         g->too_many = 1;
         return MHD_NO;
     }
+#if MHD_VERSION < 0x00097600
+    /* This version glues a folded line to the field's name, in a copy elsewhere, so that "Transfer-Encoding:\r\n chunked" hides
+       the field from everyone who asks for it. In a line that was not folded the value stands behind its name. */
+    if (value && (value < name + name_len || value > name + HEADER_BYTES))
+        g->folded = 1;
+#endif
     g->headers[g->header_count++] = (struct guard_header){name, value ? value : "", name_len, value ? value_len : 0};
     return MHD_YES;
 }
@@ -186,7 +200,7 @@ static void check_guard(struct request *r, const char *version)
     g.method = r->method;
     g.version = version;
     g.uri = r->uri;
-    g.header_count = g.too_many = 0;
+    g.header_count = g.too_many = g.folded = 0;
     g.body_max = r->conf->max_body;
     MHD_get_connection_values_n(r->connection, MHD_HEADER_KIND, add_header, &g);
     guard_check(&g, &r->guard);
@@ -291,7 +305,8 @@ static enum MHD_Result on_data(struct request *r, const char *data, size_t size)
         conn_abort(conns, r->conn, 413, "Content Too Large", "body-too-large", "the body comes in more than 65536 pieces");
         return MHD_NO;
     }
-    if (size > (size_t)r->conf->max_body - r->body_len) {
+    size_t most = r->phase == PHASE_DISCARD && r->reply.status ? REFUSED_BODY_MAX : (size_t)r->conf->max_body;
+    if (most < r->body_len || size > most - r->body_len) {
         metrics_reject(s->metrics, REJECT_TOO_LARGE);
         conn_abort(conns, r->conn, 413, "Content Too Large", "body-too-large", "the body is larger than max_body");
         return MHD_NO;

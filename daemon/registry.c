@@ -15,6 +15,10 @@
 #include "models/file.h"
 #include "models/session.h"
 
+/* Below this many multiplications per image a barrier after every layer costs more than a second thread saves, and much more when
+   other processes want the CPU too. */
+#define SMALL_MACS 100000000
+
 struct entry {
     int used;
     char name[NETWORK_NAME_MAX];
@@ -170,7 +174,8 @@ static int load(struct registry *r, const char *name, int slot, const char *path
         goto failed;
     }
     l->weight_bytes = model_weight_bytes(l->model);
-    l->arena_bytes = model_arena_bytes(l->model, 1, r->tasks);
+    l->tasks = graph_macs(&model_network(l->model)->graph) < SMALL_MACS ? 1 : r->tasks;
+    l->arena_bytes = model_arena_bytes(l->model, 1, l->tasks);
     if (l->weight_bytes > l->reserved && budget_reserve(r->budget, l->weight_bytes - l->reserved, file, e) < 0)
         goto failed;
     if (l->weight_bytes < l->reserved)

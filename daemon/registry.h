@@ -20,6 +20,7 @@ struct loaded {
     int slot; /* index for metrics and sessions: < MODELS_MAX, one per model name for the life of the process */
     char name[NETWORK_NAME_MAX];
     enum precision precision;
+    int tasks;                        /* threads of a session: 1 when the network is too small to gain from more */
     size_t weight_bytes, arena_bytes; /* of one session */
     atomic_int refs, retired;         /* retired: no longer published; sessions of it should go */
     struct budget *budget;

@@ -24,7 +24,6 @@ struct worker {
     struct workers *all;
     pthread_t thread;
     struct pthreadpool *pool; /* NULL with one thread */
-    int tasks;
     struct worker_slot slots[SESSIONS_MAX];
     unsigned long uses;
     _Atomic int64_t busy_since_ms; /* 0: waiting */
@@ -70,11 +69,11 @@ struct session *worker_session(struct worker *w, struct loaded *l, uint8_t **rgb
     slot_clear(w, s);
     int width, height;
     model_input_size(l->model, &width, &height);
-    size_t rgb_bytes = (size_t)width * (size_t)height * 3, need = model_arena_bytes(l->model, 1, w->tasks) + rgb_bytes;
+    size_t rgb_bytes = (size_t)width * (size_t)height * 3, need = l->arena_bytes + rgb_bytes;
     if (budget_reserve(&w->all->server->budget, need, "a session", e) < 0)
         return NULL;
     uint8_t *pixels = malloc(rgb_bytes);
-    if (!pixels || session_new(l->model, 1, w->pool, &s->session, e) < 0) {
+    if (!pixels || session_new(l->model, 1, l->tasks > 1 ? w->pool : NULL, &s->session, e) < 0) {
         if (!pixels)
             err_set(e, ERR_MEMORY, "no memory for a session");
         free(pixels);
@@ -123,7 +122,6 @@ int workers_start(struct server *s, struct workers **out, struct err *e)
     for (int i = 0; i < count; i++) {
         struct worker *w = &all->w[i];
         w->all = all;
-        w->tasks = tasks;
         if (tasks > 1)
             w->pool = pthreadpool_create((size_t)tasks);
         if ((tasks > 1 && !w->pool) || pthread_create(&w->thread, NULL, run, w) != 0) {
