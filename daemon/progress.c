@@ -41,7 +41,7 @@ void progress_step(struct progress *p, long long done)
     p->last_ms = now;
     double seconds = (now - p->start_ms) / 1e3, rate = seconds > 0 ? (double)done / seconds : 0;
     char left[32] = "";
-    if (p->total > 0 && rate > 0)
+    if (p->total >= done && rate > 0)
         time_left((double)(p->total - done) / rate, left);
     if (!p->terminal) {
         fprintf(stderr, "%s: %lld of %lld %s, %.3g/s%s%s\n", p->what, done, p->total, p->unit, rate, *left ? ", " : "", left);

@@ -29,6 +29,7 @@ expect() {
     shift
     ctl "$@" >"$tmp/out" 2>"$tmp/err"
     got=$?
+    grep -q 'Sanitizer\|runtime error' "$tmp/err" && complain "resnetctl $*: $(grep -m 1 'Sanitizer\|runtime error' "$tmp/err")"
     [ $got -eq "$want" ] && return 0
     complain "resnetctl $*: exit status $got, expected $want"
     head -n 5 "$tmp/err"
@@ -296,10 +297,12 @@ fi
 
 real=$data/weights/resnet8_mlperf_tiny.safetensors
 if [ -e "$real" ]; then
+    images=100
+    [ -z "${EMULATOR-}" ] || images=20
     test=$data/images/cifar10_test_lossless_dev.bin
     expect 0 import "$real" -o "$tmp/real" --preprocess "$data/preprocess/cifar-raw.json" --labels "$data/labels/cifar10_labels.txt"
-    expect 0 quantize "$tmp/real" -o "$tmp/real" --precision int8 --calibrate "$data/images/cifar10_train_lossless.bin" --images 64
-    expect 0 eval "$tmp/real" --data "$test" --limit 100 --json
+    expect 0 quantize "$tmp/real" -o "$tmp/real" --precision int8 --calibrate "$data/images/cifar10_train_lossless.bin" --images $((images / 2))
+    expect 0 eval "$tmp/real" --data "$test" --limit $images --json
     at_least "top-1 of a real fp32 network" "$(values top1 | sed -n 1p)" 80
     at_least "top-1 of a real int8 network" "$(values top1 | sed -n 2p)" 80
     at_least "agreement of a real int8 network" "$(values agreement_with_first | sed -n 2p)" 95
