@@ -276,6 +276,62 @@ static int see_layer(void *user, const struct network *n, int node, const struct
     return s->count == s->fail_at ? err_set(e, ERR_BUSY, "stop here") : 0;
 }
 
+/* The example of docs/model-format.md: its header is on the line after "```json example", its data is what follows "```hex". */
+static void documented_example(void **state)
+{
+    (void)state;
+    static const int8_t weights[] = {127, -64, 0, 1, -127, 32};
+    struct network n = {.precision = PRECISION_HYBRID, .name = "tiny", .preprocess = {.scale = 255, .std = {1, 1, 1}}};
+    struct err e;
+    assert_int_equal(graph_from_json("{\"nodes\":[{\"name\":\"input\",\"op\":\"input\",\"shape\":[3,1,1]},{\"name\":\"fc\","
+                                     "\"op\":\"dense\",\"inputs\":[\"input\"],\"out_channels\":2}],\"output\":\"fc\"}",
+                                     &n.graph, &e),
+                     0);
+    n.layers = take(2 * sizeof *n.layers);
+    struct layer *l = &n.layers[1];
+    l->weight = take(sizeof weights);
+    memcpy(l->weight, weights, sizeof weights);
+    l->scale = take(2 * sizeof *l->scale);
+    l->scale[0] = 0.5f;
+    l->scale[1] = 0.25f;
+    l->bias = take(2 * sizeof *l->bias);
+    l->bias[0] = 1;
+    l->bias[1] = -1;
+    write_good(&n);
+    network_free(&n);
+
+    char path[1024];
+    const char *source = getenv("srcdir");
+    size_t size, doc_size;
+    snprintf(path, sizeof path, "%s/docs/model-format.md", source ? source : ".");
+    uint8_t *bytes = slurp(model, &size);
+    char *doc = (char *)slurp(path, &doc_size);
+    const char *header = strstr(doc, "```json example\n"), *hex = strstr(doc, "```hex\n");
+    assert_non_null(header);
+    assert_non_null(hex);
+    header += strlen("```json example\n");
+    const size_t length = strcspn(header, "\n"), data = 8 + (size_t)bytes[0] + ((size_t)bytes[1] << 8);
+    assert_int_equal(data % 64, 0);
+    if (memcmp(bytes + 8, header, length) != 0)
+        fail_msg("docs/model-format.md, the header is:\n%.*s", (int)(data - 8), bytes + 8);
+    for (size_t i = 8 + length; i < data; i++)
+        assert_int_equal(bytes[i], ' ');
+    hex += strlen("```hex\n");
+    for (size_t i = data; i < size; i++) {
+        unsigned byte;
+        int used;
+        while (*hex == '#' || *hex == '\n') /* a line of explanation */
+            hex += *hex == '#' ? strcspn(hex, "\n") : 1;
+        if (sscanf(hex, "%2x%n", &byte, &used) != 1 || byte != bytes[i])
+            fail_msg("docs/model-format.md, byte %zu of the data is %02x, not %.2s", i - data, bytes[i], hex);
+        hex += used;
+        hex += *hex == ' ';
+    }
+    assert_memory_equal(hex, "\n```", 4);
+    free(bytes);
+    free(doc);
+}
+
 static void stream(void **state)
 {
     (void)state;
@@ -825,9 +881,10 @@ static int remove_dir(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(round_trip),     cmocka_unit_test(layout),      cmocka_unit_test(stream), cmocka_unit_test(every_byte),
-        cmocka_unit_test(wrong_files),    cmocka_unit_test(allocations), cmocka_unit_test(paths),  cmocka_unit_test(names),
-        cmocka_unit_test(writer_refuses), cmocka_unit_test(labels),
+        cmocka_unit_test(round_trip),         cmocka_unit_test(layout),     cmocka_unit_test(stream),
+        cmocka_unit_test(documented_example), cmocka_unit_test(every_byte), cmocka_unit_test(wrong_files),
+        cmocka_unit_test(allocations),        cmocka_unit_test(paths),      cmocka_unit_test(names),
+        cmocka_unit_test(writer_refuses),     cmocka_unit_test(labels),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }
