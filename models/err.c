@@ -31,14 +31,23 @@ int err_prefix(struct err *e, const char *fmt, ...)
 {
     if (!e)
         return -1;
-    char old[sizeof e->text];
-    memcpy(old, e->text, sizeof old);
+    char prefix[sizeof e->text];
     va_list ap;
     va_start(ap, fmt);
-    int n = vsnprintf(e->text, sizeof e->text, fmt, ap);
+    vsnprintf(prefix, sizeof prefix, fmt, ap);
     va_end(ap);
-    if (n >= 0 && (size_t)n < sizeof e->text)
-        snprintf(e->text + n, sizeof e->text - (size_t)n, ": %s", old);
+    /* Shift the text to the right and put the prefix in front, all cut to fit. */
+    size_t length = strlen(prefix), room = sizeof e->text - 1;
+    if (length + 2 < room) {
+        memcpy(prefix + length, ": ", 2);
+        length += 2;
+    }
+    size_t keep = strlen(e->text);
+    if (keep > room - length)
+        keep = room - length;
+    memmove(e->text + length, e->text, keep);
+    memcpy(e->text, prefix, length);
+    e->text[length + keep] = 0;
     sanitise(e->text);
     return -1;
 }
