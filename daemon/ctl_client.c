@@ -67,7 +67,7 @@ static void print_scalar(const cJSON *v)
     if (cJSON_IsString(v))
         printf("%s", v->valuestring);
     else if (cJSON_IsNumber(v))
-        printf("%.10g", v->valuedouble);
+        printf("%.15g", v->valuedouble);
     else
         printf("%s", cJSON_IsTrue(v) ? "yes" : cJSON_IsFalse(v) ? "no" : "-");
 }
@@ -130,7 +130,7 @@ static int show(const struct options *o, const struct ctl_reply *r, const char *
 {
     struct err e;
     if (o->json) {
-        printf("%s\n", r->text ? r->text : "null");
+        printf("%s%s", r->size ? r->text : "null", r->size && r->text[r->size - 1] == '\n' ? "" : "\n");
         return CTL_DONE;
     }
     if (r->size == 0) {

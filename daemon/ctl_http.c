@@ -144,6 +144,15 @@ static int problem(const struct ctl_server *s, long status, const struct incomin
     return -1;
 }
 
+/* libcurl names a port that a unix socket does not have; the system's reason is the plainer one for both. */
+static int no_answer(CURL *c, const struct ctl_server *s, CURLcode done, const char *reason, struct err *e)
+{
+    long number = 0;
+    if (done == CURLE_COULDNT_CONNECT && curl_easy_getinfo(c, CURLINFO_OS_ERRNO, &number) == CURLE_OK && number > 0)
+        return err_set(e, ERR_IO, "no answer from %s: %s; is resnetd running there?", s->url, strerror((int)number));
+    return err_set(e, ERR_IO, "no answer from %s: %s", s->url, *reason ? reason : curl_easy_strerror(done));
+}
+
 int ctl_ask(const struct ctl_server *s, const struct ctl_request *q, struct ctl_reply *r, struct err *e)
 {
     char reason[CURL_ERROR_SIZE] = "";
@@ -163,7 +172,7 @@ int ctl_ask(const struct ctl_server *s, const struct ctl_request *q, struct ctl_
         if (got.too_large)
             rc = err_set(e, ERR_TOO_LARGE, "%s answers with more than %u bytes", s->url, REPLY_BYTES_MAX);
         else if (done != CURLE_OK)
-            rc = err_set(e, ERR_IO, "no answer from %s: %s", s->url, *reason ? reason : curl_easy_strerror(done));
+            rc = no_answer(c, s, done, reason, e);
         else if (curl_easy_getinfo(c, CURLINFO_RESPONSE_CODE, &status) != CURLE_OK || status < 200 || status > 299)
             rc = problem(s, status, &got, e);
     }
