@@ -3,7 +3,8 @@
 // image_png.c - PNG by libpng: every kind becomes 8-bit RGB, row by row; an interlaced image is held whole, as its passes need.
 //
 // Chunks that do not change pixels (texts, colour profiles) are skipped unread, so their decompression cannot be abused and their
-// harmless flaws do not refuse an image. What libpng still warns of concerns pixels, and is an error as for JPEG.
+// harmless flaws do not refuse an image. What libpng still warns of concerns pixels or is a wrong checksum, and is an error as
+// for JPEG.
 
 #include "config.h"
 #include "daemon/image_codec.h"
@@ -128,8 +129,6 @@ static int decode(struct job *j)
 #ifdef PNG_eXIf_SUPPORTED
     png_set_keep_unknown_chunks(j->png, PNG_HANDLE_CHUNK_AS_DEFAULT, (png_const_bytep) "eXIf", 1);
 #endif
-    if (!j->limits->lenient)
-        png_set_crc_action(j->png, PNG_CRC_ERROR_QUIT, PNG_CRC_ERROR_QUIT);
     png_read_info(j->png, j->info);
 
     struct image *i = j->image;

@@ -400,6 +400,12 @@ static void reads_exif(void **state)
                 fail_msg("flaw %zu, byte order %d: %d", k, big, exif_orientation(b.data, b.size));
             free(b.data);
         }
+        for (int at = 0; at < 60; at++) { /* a directory anywhere, also across the end */
+            struct bytes b = make_exif(big, 6);
+            b.data[big ? 13 : 10] = (uint8_t)at;
+            assert_int_equal(exif_orientation(b.data, b.size), at == 8 ? 6 : 1);
+            free(b.data);
+        }
         struct bytes b = make_exif(big, 6);
         memset(b.data + 14, 0xff, 2); /* 65,535 entries, two of them there */
         assert_int_equal(exif_orientation(b.data, b.size), 6);

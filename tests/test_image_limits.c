@@ -176,6 +176,7 @@ static void limits_arithmetic_pixels(void **state)
 static void limits_decoder_bytes(void **state)
 {
     (void)state;
+    const size_t pixels = 240 * 200;
     struct bytes whole[] = {
         make_jpeg(240, 200, &(struct jpeg_kind){.components = 3, .progressive = 1}),
 #ifdef HAVE_PNG
@@ -186,6 +187,7 @@ static void limits_decoder_bytes(void **state)
         make_webp(240, 200, 1, 0, 0),
 #endif
     };
+    int webps = 0;
     for (size_t k = 0; k < sizeof whole / sizeof *whole; k++) {
         size_t low = 0, high = 64 << 20; /* low fails, high suffices */
         struct image_limits l = image_limits_default;
@@ -196,7 +198,9 @@ static void limits_decoder_bytes(void **state)
             else
                 low = l.decoder_bytes;
         }
-        assert_in_range(high, 240 * 200 * 3, 240 * 200 * 12);
+        assert_in_range(high, pixels * 3, pixels * 12);
+        if (image_recognise(whole[k].data, whole[k].size) == IMAGE_WEBP)
+            assert_int_equal(high, pixels * (webps++ ? 5 : 4)); /* lossless: 4; then RGBA and a plane of alpha */
         struct err e;
         l.decoder_bytes = high;
         assert_int_equal(outcome(whole[k], &l, NULL, NULL), DECODED);
@@ -255,6 +259,23 @@ static void refuses_cut_images(void **state)
                 fail_msg("%s cut to %zu of %zu bytes: %d %s", s->name, n, s->b.size, code, e.text);
         }
     samples_free(all);
+}
+
+/* Bytes that belong to nothing, between the last pixel and the end marker. */
+static void refuses_surplus_before_the_end(void **state)
+{
+    (void)state;
+    struct bytes plain = make_jpeg(24, 20, &(struct jpeg_kind){.components = 3}),
+                 b = {calloc(1, plain.size + 100), plain.size + 100};
+    assert_non_null(b.data);
+    memcpy(b.data, plain.data, plain.size - 2);
+    memcpy(b.data + b.size - 2, "\xff\xd9", 2);
+    struct err e;
+    assert_int_equal(outcome(plain, &image_limits_default, NULL, NULL), DECODED);
+    assert_int_equal(outcome(b, &image_limits_default, NULL, &e), ERR_DAMAGED);
+    assert_non_null(strstr(e.text, "extraneous"));
+    free(plain.data);
+    free(b.data);
 }
 
 static void ignores_what_follows(void **state)
@@ -384,12 +405,12 @@ static void withstands_hostile_files(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(limits_sides_and_pixels),     cmocka_unit_test(limits_scans),
-        cmocka_unit_test(limits_arithmetic_pixels),    cmocka_unit_test(limits_decoder_bytes),
-        cmocka_unit_test(claims_of_size_cost_nothing), cmocka_unit_test(refuses_cut_images),
-        cmocka_unit_test(ignores_what_follows),        cmocka_unit_test(survives_altered_bytes),
-        cmocka_unit_test(lenient_counts_warnings),     cmocka_unit_test(reports_lack_of_memory),
-        cmocka_unit_test(withstands_hostile_files),
+        cmocka_unit_test(limits_sides_and_pixels),        cmocka_unit_test(limits_scans),
+        cmocka_unit_test(limits_arithmetic_pixels),       cmocka_unit_test(limits_decoder_bytes),
+        cmocka_unit_test(claims_of_size_cost_nothing),    cmocka_unit_test(refuses_cut_images),
+        cmocka_unit_test(refuses_surplus_before_the_end), cmocka_unit_test(ignores_what_follows),
+        cmocka_unit_test(survives_altered_bytes),         cmocka_unit_test(lenient_counts_warnings),
+        cmocka_unit_test(reports_lack_of_memory),         cmocka_unit_test(withstands_hostile_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
