@@ -7,6 +7,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "daemon/clock.h"
+
+#define IDLE_MOMENT_MS 150
+
 static int is_loopback(const struct sockaddr *a)
 {
     if (a->sa_family == AF_INET)
@@ -63,6 +67,7 @@ int conn_enter(struct conns *all, struct conn *c, enum conn_state state, int64_t
     if (c->state != CONN_CLOSED) {
         c->state = state;
         c->deadline_ms = deadline_ms;
+        c->since_ms = clock_ms();
         rc = 0;
     }
     pthread_mutex_unlock(&all->lock);
@@ -133,10 +138,11 @@ int conns_reap(struct conns *all, int64_t now_ms)
 
 int conns_close_idle(struct conns *all)
 {
+    int64_t now = clock_ms();
     pthread_mutex_lock(&all->lock);
     for (struct conn *c = all->first; c; c = c->next) {
         char byte;
-        if (c->state == CONN_IDLE && recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0)
+        if (c->state == CONN_IDLE && now - c->since_ms >= IDLE_MOMENT_MS && recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0)
             end(c, 0, NULL, NULL, NULL);
     }
     int left = all->count;

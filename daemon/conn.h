@@ -25,7 +25,7 @@ struct conn {
     int is_unix, is_loopback; /* the peer */
     int bound_loopback;       /* it came in on an address bound to loopback */
     enum conn_state state;
-    int64_t deadline_ms;
+    int64_t deadline_ms, since_ms;
     int swallow; /* see conn_swallow */
 };
 
@@ -48,7 +48,8 @@ void conn_swallow(struct conns *all, struct conn *c);
 /* Ends everything that is late; a request whose header or body is slow is told 408. Returns how many. */
 int conns_reap(struct conns *all, int64_t now_ms);
 
-/* Ends the idle ones on which nothing has arrived. Returns how many connections are left. */
+/* Ends the connections that have been idle for a moment and on which nothing has arrived: one that was answered just now may be
+   sending its next request already. Returns how many connections are left. */
 int conns_close_idle(struct conns *all);
 int conns_count(struct conns *all);
 

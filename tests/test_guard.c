@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: MIT
+//
+// test_guard.c - the request guard rule by rule, loopback names, the query string, the constant-time comparison.
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "daemon/access.h"
+#include "daemon/guard.h"
+#include "daemon/query.h"
+
+/* headers: "Name: value\n..." */
+static struct guard_result check(const char *method, const char *uri, const char *version, const char *headers)
+{
+    static struct guard_request r;
+    struct guard_result out;
+    r = (struct guard_request){.method = method, .uri = uri, .version = version, .body_max = 1000};
+    for (const char *p = headers; *p;) {
+        const char *colon = strstr(p, ": "), *end = strchr(p, '\n');
+        r.headers[r.header_count++] = (struct guard_header){p, colon + 2, (size_t)(colon - p), (size_t)(end - colon - 2)};
+        p = end + 1;
+    }
+    guard_check(&r, &out);
+    return out;
+}
+
+static void rules(void **state)
+{
+    static const struct {
+        const char *method, *uri, *version, *headers;
+        int status;
+    } cases[] = {
+        {"GET", "/", "HTTP/1.1", "Host: a\n", 0},
+        {"GET", "/", "HTTP/1.0", "", 0},
+        {"GET", "/", "HTTP/1.1", "", 400},
+        {"GET", "/", "HTTP/1.1", "Host: a\nHost: a\n", 400},
+        {"GET", "/", "HTTP/1.1", "Host: \n", 400},
+        {"GET", "/", "HTTP/1.1", "Host: a@b\n", 400},
+        {"GET", "/", "HTTP/1.1", "Host: a/b\n", 400},
+        {"GET", "/", "HTTP/1.1", "Host: a,b\n", 400},
+        {"GET", "/", "HTTP/1.1", "Host: a b\n", 400},
+        {"GET", "/", "HTTP/1.1", "Host: a?\n", 400},
+        {"GET", "/", "HTTP/1.1", "Host: a:80\n", 0},
+        {"GET", "/", "HTTP/1.1", "Host: a:\n", 0},
+        {"GET", "/", "HTTP/1.1", "Host: a:8x\n", 400},
+        {"GET", "/", "HTTP/1.1", "Host: a:123456\n", 400},
+        {"GET", "/", "HTTP/1.1", "Host: :80\n", 400},
+        {"GET", "/", "HTTP/1.1", "Host: [::1]:80\n", 0},
+        {"GET", "/", "HTTP/1.1", "Host: [::1\n", 400},
+        {"GET", "/", "HTTP/1.1", "Host: [::g]\n", 400},
+        {"GET", "/", "HTTP/1.1", "Host: [::1]x\n", 400},
+        {"GET", "/", "HTTP/2.0", "Host: a\n", 505},
+        {"GET", "/", "HTTP/1.2", "Host: a\n", 0},
+        {"GET", "/", "HTTP/01.1", "Host: a\n", 400},
+        {"GET", "/", "", "Host: a\n", 400},
+        {"G T", "/", "HTTP/1.1", "Host: a\n", 400},
+        {"", "/", "HTTP/1.1", "Host: a\n", 400},
+        {"CONNECT", "/", "HTTP/1.1", "Host: a\n", 405},
+        {"TRACE", "/", "HTTP/1.1", "Host: a\n", 405},
+        {"GET", "/a b", "HTTP/1.1", "Host: a\n", 400},
+        {"GET", "/a\x80", "HTTP/1.1", "Host: a\n", 400},
+        {"GET", "/a#b", "HTTP/1.1", "Host: a\n", 400},
+        {"GET", "/a\\b", "HTTP/1.1", "Host: a\n", 400},
+        {"GET", "/a%00", "HTTP/1.1", "Host: a\n", 400},
+        {"GET", "/a%20", "HTTP/1.1", "Host: a\n", 0},
+        {"GET", "a", "HTTP/1.1", "Host: a\n", 400},
+        {"GET", "*", "HTTP/1.1", "Host: a\n", 400},
+        {"OPTIONS", "*", "HTTP/1.1", "Host: a\n", 0},
+        {"GET", "http://a/x", "HTTP/1.1", "Host: a\n", 0},
+        {"GET", "http://b/x", "HTTP/1.1", "Host: a\n", 400},
+        {"GET", "http:///x", "HTTP/1.1", "Host: a\n", 400},
+        {"GET", "/", "HTTP/1.1", "Host: a\nX Y: 1\n", 400},
+        {"GET", "/", "HTTP/1.1", "Host: a\nX : 1\n", 400},
+        {"GET", "/", "HTTP/1.1", "Host: a\n: 1\n", 400},
+        {"GET", "/", "HTTP/1.1", "Host: a\nX: a\rb\n", 400},
+        {"GET", "/", "HTTP/1.1", "Host: a\nX: a\x7f\n", 400},
+        {"GET", "/", "HTTP/1.1", "Host: a\nX: a\tb\n", 0},
+        {"POST", "/", "HTTP/1.1", "Host: a\nContent-Length: 5\n", 0},
+        {"POST", "/", "HTTP/1.1", "Host: a\ncontent-length: 5\nContent-Length: 5\n", 400},
+        {"POST", "/", "HTTP/1.1", "Host: a\nContent-Length: +5\n", 400},
+        {"POST", "/", "HTTP/1.1", "Host: a\nContent-Length: 5, 5\n", 400},
+        {"POST", "/", "HTTP/1.1", "Host: a\nContent-Length: \n", 400},
+        {"POST", "/", "HTTP/1.1", "Host: a\nContent-Length: 1234567890123456789\n", 400},
+        {"POST", "/", "HTTP/1.1", "Host: a\nContent-Length: 1000\n", 0},
+        {"POST", "/", "HTTP/1.1", "Host: a\nContent-Length: 1001\n", 413},
+        {"POST", "/", "HTTP/1.1", "Host: a\nTransfer-Encoding: chunked\n", 0},
+        {"POST", "/", "HTTP/1.1", "Host: a\nTransfer-Encoding: Chunked\n", 0},
+        {"POST", "/", "HTTP/1.1", "Host: a\nTransfer-Encoding: gzip, chunked\n", 400},
+        {"POST", "/", "HTTP/1.1", "Host: a\nTransfer-Encoding: chunked\nTransfer-Encoding: chunked\n", 400},
+        {"POST", "/", "HTTP/1.1", "Host: a\nTransfer-Encoding: chunked\nContent-Length: 5\n", 400},
+        {"POST", "/", "HTTP/1.0", "Transfer-Encoding: chunked\n", 400},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct guard_result g = check(cases[i].method, cases[i].uri, cases[i].version, cases[i].headers);
+        if (g.status != cases[i].status)
+            print_message("case %zu: %s %s %s '%s': %d, wanted %d (%s)\n", i, cases[i].method, cases[i].uri, cases[i].version,
+                          cases[i].headers, g.status, cases[i].status, g.detail ? g.detail : "");
+        assert_int_equal(g.status, cases[i].status);
+        assert_int_equal(g.detail != NULL, g.status != 0);
+    }
+}
+
+static void results(void **state)
+{
+    (void)state;
+    struct guard_result g = check("POST", "/x?y", "HTTP/1.1", "Host: Pi.LOCAL:8080\nContent-Length: 7\n");
+    assert_string_equal(g.host, "pi.local");
+    assert_string_equal(g.path, "/x?y");
+    assert_true(g.has_body && g.length == 7 && !g.chunked);
+    g = check("POST", "http://a/z", "HTTP/1.1", "Host: a\nTransfer-Encoding: chunked\n");
+    assert_string_equal(g.path, "/z");
+    assert_true(g.has_body && g.length == -1 && g.chunked);
+    g = check("POST", "/", "HTTP/1.1", "Host: a\nContent-Length: 0\n");
+    assert_true(!g.has_body && g.length == 0);
+    struct guard_request r = {.method = "GET", .uri = "/", .version = "HTTP/1.0", .too_many = 1};
+    guard_check(&r, &g);
+    assert_int_equal(g.status, 431);
+    r.too_many = 0;
+    r.folded = 1;
+    guard_check(&r, &g);
+    assert_int_equal(g.status, 400);
+}
+
+static void loopback_names(void **state)
+{
+    static const char *const yes[] = {"localhost", "a.localhost", "127.0.0.1", "127.9.9.9", "[::1]", "[0:0:0:0:0:0:0:1]"};
+    static const char *const no[] = {"",
+                                     ".localhost",
+                                     "localhost.evil.example",
+                                     "evil.example",
+                                     "128.0.0.1",
+                                     "127.0.0.1.evil.example",
+                                     "[::2]",
+                                     "::1",
+                                     "[]",
+                                     "0.0.0.0",
+                                     "mylocalhost",
+                                     "127.1"};
+    (void)state;
+    for (size_t i = 0; i < sizeof yes / sizeof yes[0]; i++)
+        assert_true(guard_is_loopback_name(yes[i]));
+    for (size_t i = 0; i < sizeof no / sizeof no[0]; i++) {
+        if (guard_is_loopback_name(no[i]))
+            print_message("'%s' counts as loopback\n", no[i]);
+        assert_false(guard_is_loopback_name(no[i]));
+    }
+}
+
+static void queries(void **state)
+{
+    static const char *const bad[] = {
+        "/?a=%", "/?a=%4", "/?a=%4g", "/?a=1&a=2", "/?a=%0a", "/?a=%7f", "/?a&b&c&d&e&f&g&h&i&j&k&l&m&n&o&p&q"};
+    static const char *const known[] = {"top_k", "threshold", NULL};
+    struct query q;
+    struct err e;
+    long n = 5;
+    double v = 0.5;
+    (void)state;
+    assert_int_equal(query_parse("/p?top_k=3&x=a%20b+c&empty=&flag&&", &q, &e), 0);
+    assert_int_equal(q.count, 4);
+    assert_string_equal(query_get(&q, "x"), "a b c");
+    assert_string_equal(query_get(&q, "empty"), "");
+    assert_string_equal(query_get(&q, "flag"), "");
+    assert_null(query_get(&q, "nothing"));
+    assert_int_equal(query_int(&q, "nothing", 1, 10, &n, &e), 0);
+    assert_int_equal(n, 5);
+    assert_int_equal(query_int(&q, "top_k", 1, 10, &n, &e), 0);
+    assert_int_equal(n, 3);
+    assert_int_equal(query_int(&q, "top_k", 4, 10, &n, &e), -1);
+    assert_int_equal(query_int(&q, "empty", 0, 10, &n, &e), -1);
+    assert_int_equal(query_int(&q, "x", 0, 10, &n, &e), -1);
+    assert_int_equal(query_only(&q, known, &e), -1);
+    assert_int_equal(query_parse("/p?threshold=0.25", &q, &e), 0);
+    assert_int_equal(query_only(&q, known, &e), 0);
+    assert_int_equal(query_number(&q, "threshold", 0, 1, &v, &e), 0);
+    assert_true(v == 0.25);
+    static const char *const numbers[] = {"/?t=1e3", "/?t=nan", "/?t=inf", "/?t=-0.1", "/?t=1.01", "/?t=0x1", "/?t=", "/?t=."};
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        assert_int_equal(query_parse(numbers[i], &q, &e), 0);
+        assert_int_equal(query_number(&q, "t", 0, 1, &v, &e), -1);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        assert_int_equal(query_parse(bad[i], &q, &e), -1);
+    char uri[1100];
+    for (int extra = 0; extra <= 1; extra++) { /* name, value and both NULs fill the room exactly, or by one too many */
+        int len = (int)sizeof q.text - 3 + extra;
+        snprintf(uri, sizeof uri, "/?a=%0*d", len, 1);
+        assert_int_equal(query_parse(uri, &q, &e), extra ? -1 : 0);
+    }
+}
+
+static void tokens(void **state)
+{
+    (void)state;
+    assert_true(access_equal("secret", 6, "secret", 6));
+    assert_false(access_equal("secret", 6, "secreT", 6));
+    assert_false(access_equal("secret", 6, "secre", 5));
+    assert_false(access_equal("secre", 5, "secret", 6));
+    assert_false(access_equal("aa", 2, "a", 1));
+    assert_false(access_equal("", 0, "a", 1));
+    assert_false(access_equal("a", 1, "", 0));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(rules), cmocka_unit_test(results), cmocka_unit_test(loopback_names),
+                                       cmocka_unit_test(queries), cmocka_unit_test(tokens)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
