@@ -1,0 +1,6 @@
+// SPDX-License-Identifier: MIT
+// bundled_logits.h - the bundled int8 model's logits for the drawn photos, as bits. New when the model is new.
+
+{"ship.jpg", "ship", {0x3effd722, 0xbfb2a6c2, 0x3e077741, 0xbf0f8e8f, 0xbf40519c, 0xbf0b98c7, 0xbf8202ef, 0xbefcf0c6, 0x40939e4d, 0xbf5d4c23}},
+{"airplane.jpg", "airplane", {0x40b50e43, 0xbfc8921f, 0x3eef0901, 0xbef06462, 0x3d348f30, 0xbf6bb81d, 0xbfc15047, 0xbf9353cc, 0x3f0c02a9, 0xbfbed963}},
+{"truck.jpg", "truck", {0x3f7dcb3f, 0xbf259902, 0xbf4a6703, 0xbeeb8644, 0xbfc20a9c, 0xbeaf5fcb, 0xbf8ed830, 0xbf8afcdc, 0xbf4161b0, 0x40af52d6}},
