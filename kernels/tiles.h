@@ -6,6 +6,9 @@
 // policy. Edges live in conv.c. Names: operation, types of A B C, rows x columns of the tile, c = depths kept side by side,
 // two underscores, instruction set. `depth` counts k elements and is a multiple of ku.
 //
+// The loops over a tile's rows carry `#pragma GCC unroll`: at -O2, with which distributions build, they would otherwise stay loops
+// and keep the accumulators in memory.
+//
 //     A panel: [depth/kr][mr][kr]    B panel: [depth/kr][nr][kr]    tile: [mr][nr]
 
 #ifndef KERNELS_TILES_H

@@ -10,6 +10,7 @@
 
 static inline void step(float32x4_t vacc[6][4], const float *a, float32x4_t vb0, float32x4_t vb1, float32x4_t vb2, float32x4_t vb3)
 {
+#pragma GCC unroll 6
     for (int i = 0; i < 6; i++) {
         float32x4_t va = vdupq_n_f32(a[i]);
         vacc[i][0] = vfmaq_f32(vacc[i][0], va, vb0);
@@ -21,14 +22,18 @@ static inline void step(float32x4_t vacc[6][4], const float *a, float32x4_t vb0,
 
 static inline void clear(float32x4_t vacc[6][4])
 {
+#pragma GCC unroll 6
     for (int i = 0; i < 6; i++)
+#pragma GCC unroll 4
         for (int j = 0; j < 4; j++)
             vacc[i][j] = vdupq_n_f32(0);
 }
 
 static inline void write_tile(float32x4_t vacc[6][4], float *tile)
 {
+#pragma GCC unroll 6
     for (int i = 0; i < 6; i++)
+#pragma GCC unroll 4
         for (int j = 0; j < 4; j++)
             vst1q_f32(tile + 16 * i + 4 * j, vacc[i][j]);
 }

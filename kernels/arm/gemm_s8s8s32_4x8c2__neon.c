@@ -19,10 +19,12 @@ void gemm_s8s8s32_4x8c2__neon(int depth, const void *a_panel, const int8_t *b, i
 {
     const int8_t *a = a_panel;
     int32x4_t vacc[4][2];
+#pragma GCC unroll 4
     for (int i = 0; i < 4; i++)
         vacc[i][0] = vacc[i][1] = vdupq_n_s32(0);
     for (int p = 0; p < depth; p += 4, a += 16, b += 32) { /* 2 + 2 depths: 4 rows of A, 8 columns of B */
         int8x16_t vb01 = vld1q_s8(b), vb23 = vld1q_s8(b + 16);
+#pragma GCC unroll 4
         for (int i = 0; i < 4; i++) {
             int8x8_t va01 = pair(a + 2 * i), va23 = pair(a + 8 + 2 * i);
             int16x8_t low = vmull_s8(vget_low_s8(vb01), va01);
@@ -33,6 +35,7 @@ void gemm_s8s8s32_4x8c2__neon(int depth, const void *a_panel, const int8_t *b, i
             vacc[i][1] = vpadalq_s16(vacc[i][1], high);
         }
     }
+#pragma GCC unroll 4
     for (int i = 0; i < 4; i++) {
         vst1q_s32(tile + 8 * i, vacc[i][0]);
         vst1q_s32(tile + 8 * i + 4, vacc[i][1]);

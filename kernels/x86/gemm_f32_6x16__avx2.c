@@ -10,6 +10,7 @@
 
 static inline void step(__m256 vacc[6][2], const float *a, __m256 vb0, __m256 vb1)
 {
+#pragma GCC unroll 6
     for (int i = 0; i < 6; i++) {
         __m256 va = _mm256_broadcast_ss(a + i);
         vacc[i][0] = _mm256_fmadd_ps(va, vb0, vacc[i][0]);
@@ -19,12 +20,14 @@ static inline void step(__m256 vacc[6][2], const float *a, __m256 vb0, __m256 vb
 
 static inline void clear(__m256 vacc[6][2])
 {
+#pragma GCC unroll 6
     for (int i = 0; i < 6; i++)
         vacc[i][0] = vacc[i][1] = _mm256_setzero_ps();
 }
 
 static inline void write_tile(__m256 vacc[6][2], float *tile)
 {
+#pragma GCC unroll 6
     for (int i = 0; i < 6; i++) {
         _mm256_storeu_ps(tile + 16 * i, vacc[i][0]);
         _mm256_storeu_ps(tile + 16 * i + 8, vacc[i][1]);

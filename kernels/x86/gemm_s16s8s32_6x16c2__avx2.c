@@ -12,11 +12,13 @@ void gemm_s16s8s32_6x16c2__avx2(int depth, const void *a_panel, const int8_t *b,
 {
     const int16_t *a = a_panel;
     __m256i vacc[6][2];
+#pragma GCC unroll 6
     for (int i = 0; i < 6; i++)
         vacc[i][0] = vacc[i][1] = _mm256_setzero_si256();
     for (int p = 0; p < depth; p += 2, a += 12, b += 32) { /* 2 depths: 6 rows of A, 16 columns of B */
         __m256i vb0 = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)b));
         __m256i vb1 = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(b + 16)));
+#pragma GCC unroll 6
         for (int i = 0; i < 6; i++) {
             int32_t pair;
             memcpy(&pair, a + 2 * i, 4);
@@ -25,6 +27,7 @@ void gemm_s16s8s32_6x16c2__avx2(int depth, const void *a_panel, const int8_t *b,
             vacc[i][1] = _mm256_add_epi32(vacc[i][1], _mm256_madd_epi16(va, vb1));
         }
     }
+#pragma GCC unroll 6
     for (int i = 0; i < 6; i++) {
         _mm256_storeu_si256((__m256i *)(tile + 16 * i), vacc[i][0]);
         _mm256_storeu_si256((__m256i *)(tile + 16 * i + 8), vacc[i][1]);
