@@ -3,6 +3,7 @@
 // ctl_models.c - what every command that runs a network needs first: files, kernels, threads, a session.
 
 #include "daemon/ctl.h"
+#include "daemon/clock.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -12,7 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "kernels/cpu.h"
@@ -178,9 +178,7 @@ void ctl_model_close(struct ctl_model *m)
 
 double ctl_now_ms(void)
 {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+    return (double)clock_us() / 1e3;
 }
 
 long long ctl_file_bytes(const char *path)

@@ -152,11 +152,10 @@ static cJSON *layer_json(const struct network *fp32, const struct network *q, in
     return ctl_whole(o, bad);
 }
 
-static cJSON *summary_json(const struct network *q, const char *path, const struct ctl_compare *c)
+static cJSON *summary_json(const struct network *q, const struct ctl_compare *c)
 {
     cJSON *o = cJSON_CreateObject();
-    int bad = ctl_put_text(o, "file", path);
-    bad |= ctl_put_text(o, "name", q->name);
+    int bad = ctl_put_text(o, "name", q->name);
     bad |= ctl_put_text(o, "precision", precision_name(q->precision));
     bad |= ctl_put_number(o, "images", c->images, 9);
     bad |= ctl_put_number(o, "agreement", ctl_compare_percent(c), 6);
@@ -164,10 +163,10 @@ static cJSON *summary_json(const struct network *q, const char *path, const stru
     return ctl_whole(o, bad);
 }
 
-static int write_report(const char *report, const struct network *fp32, const struct network *q, const char *path,
-                        const struct ctl_compare *c, struct err *e)
+static int write_report(const char *report, const struct network *fp32, const struct network *q, const struct ctl_compare *c,
+                        struct err *e)
 {
-    cJSON *o = summary_json(q, path, c), *layers = cJSON_CreateArray();
+    cJSON *o = summary_json(q, c), *layers = cJSON_CreateArray();
     int bad = 0;
     for (int i = 0; i < q->graph.count; i++)
         bad |= ctl_append(layers, layer_json(fp32, q, i));
@@ -181,8 +180,10 @@ static int print_result(const struct network *q, const char *path, const struct 
 {
     long long bytes = ctl_file_bytes(path);
     if (json) {
-        cJSON *o = summary_json(q, path, c);
-        return ctl_print_json(o, ctl_put_number(o, "file_bytes", (double)bytes, 17));
+        cJSON *o = summary_json(q, c);
+        int bad = ctl_put_text(o, "file", path);
+        bad |= ctl_put_number(o, "file_bytes", (double)bytes, 17);
+        return ctl_print_json(o, bad);
     }
     char size[16], agreement[24], db[24];
     ctl_size((double)bytes, size);
@@ -222,7 +223,7 @@ static int check_agreement(const struct options *o, const struct ctl_compare *c,
     if (o->min_agreement < 0 || percent >= o->min_agreement)
         return 0;
     return err_set(e, ERR_INPUT,
-                   "top-1 agrees with fp32 on %.2f %% of %d images, less than --min-agreement %g: nothing was written", percent,
+                   "top-1 agrees with fp32 on %.2f %% of %d images, less than --min-agreement %g: no model was written", percent,
                    c->images, o->min_agreement);
 }
 
@@ -250,14 +251,14 @@ static int quantize(const struct options *o, enum precision p, const char *model
         rc = convert(o, p, &fp32, k, pool, &images, &q, e);
     if (rc == 0 && images.data)
         rc = compare(o, &fp32, &q, k, pool, &images, &c, e);
+    if (rc == 0 && o->report) /* above all when the agreement is too low */
+        rc = write_report(o->report, &fp32, &q, &c, e);
     if (rc == 0)
         rc = check_agreement(o, &c, e);
     if (rc == 0 && !(path = ctl_output_path(o->output, p, e)))
         rc = -1;
     if (rc == 0)
         rc = model_file_write(path, &q, e);
-    if (rc == 0 && o->report)
-        rc = write_report(o->report, &fp32, &q, path, &c, e);
     if (rc == 0 && print_result(&q, path, &c, o->json) != CTL_DONE)
         rc = err_set(e, ERR_MEMORY, "the result cannot be shown");
     free(path);

@@ -1,26 +1,19 @@
 // SPDX-License-Identifier: MIT
 
 #include "daemon/progress.h"
+#include "daemon/clock.h"
 
 #include <stdio.h>
-#include <time.h>
 #include <unistd.h>
 
 #define BAR         30
 #define TERMINAL_MS 100.0  /* between two paintings of the bar */
 #define PLAIN_MS    5000.0 /* between two lines */
 
-static double now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
-}
-
 void progress_start(struct progress *p, const char *what, const char *unit, long long total, int quiet)
 {
     *p = (struct progress){.what = what, .unit = unit, .total = total, .quiet = quiet, .terminal = isatty(STDERR_FILENO)};
-    p->start_ms = p->last_ms = now_ms();
+    p->start_ms = p->last_ms = (double)clock_us() / 1e3;
 }
 
 static void time_left(double seconds, char text[32])
@@ -35,7 +28,7 @@ static void time_left(double seconds, char text[32])
 
 void progress_step(struct progress *p, long long done)
 {
-    double now = now_ms();
+    double now = (double)clock_us() / 1e3;
     if (p->quiet || now - p->last_ms < (p->terminal ? TERMINAL_MS : PLAIN_MS))
         return;
     p->last_ms = now;

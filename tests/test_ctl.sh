@@ -66,8 +66,6 @@ at_least() {
 # Seven floats in little endian without a zero or newline byte: 0.1 -0.2 0.05 -0.1 0.3 -0.3 0.15; and 0.3 alone.
 mixed=$(printf '\315\314\314\075\315\314\114\276\315\314\114\075\315\314\314\275\232\231\231\076\232\231\231\276\232\231\031\076')
 plain=$(printf '\232\231\231\076')
-offset=0
-header=
 
 tensor() { # NAME SHAPE COUNT PATTERN
     header="$header${header:+,}\"$1\":{\"dtype\":\"F32\",\"shape\":[$2],\"data_offsets\":[$offset,$((offset + 4 * $3))]}"
@@ -83,8 +81,10 @@ conv() { # NAME BN OUT IN
     tensor "$2.running_var" "$3" "$3" "$plain"
 }
 
-checkpoint() { # FILE
+checkpoint() { # FILE PATTERN-OF-LAST-WEIGHTS PATTERN-OF-LAST-BIASES
     : >"$tmp/data"
+    offset=0
+    header=
     conv conv1 bn1 4 3
     in=4
     for stage in 1 2 3; do
@@ -93,8 +93,8 @@ checkpoint() { # FILE
         conv layer$stage.0.conv2 layer$stage.0.bn2 $out $out
         in=$out
     done
-    tensor linear.weight 10,16 160 "$mixed"
-    tensor linear.bias 10 10 "$mixed"
+    tensor linear.weight 10,16 160 "$2"
+    tensor linear.bias 10 10 "$3"
     header="{$header}"
     while [ $((${#header} % 8)) -ne 0 ]; do header="$header "; done
     length=${#header}
@@ -129,7 +129,7 @@ s19ZUK44i+6VBDhT5ZDlyUHAAds4Y80a5SxAAbKLVBwACZRv/9k=
 END
 }
 
-checkpoint "$tmp/small.safetensors"
+checkpoint "$tmp/small.safetensors" "$mixed" "$mixed"
 records "$tmp/noise.bin"
 photo "$tmp/disc.jpg"
 [ "$(wc -c <"$tmp/noise.bin")" -eq 61460 ] || { echo "this awk cannot write bytes"; exit 99; }
@@ -137,9 +137,7 @@ photo "$tmp/disc.jpg"
 # ---- usage
 
 expect 0 --help
-for command in $(sed -n 's/^  \([a-z]*\) .*/\1/p' "$tmp/out"); do
-    echo "$command" >>"$tmp/commands"
-done
+sed -n 's/^  \([a-z]*\) .*/\1/p' "$tmp/out" >"$tmp/commands"
 [ "$(wc -l <"$tmp/commands")" -ge 11 ] || complain "--help does not list the commands"
 expect 0 --version
 grep -q '^resnetctl [0-9]' "$tmp/out" || complain "--version does not show a version"
@@ -221,6 +219,15 @@ says entropy
 expect 1 quantize "$d/int8.safetensors" -o "$tmp/wrong" --precision fp16
 says int8
 expect 1 quantize "$d" -o "$tmp/wrong" --precision int8 --calibrate "$tmp/nothing"
+
+# Ten equal classes, the last with a bias that is greater by less than a step of int8: fp32 says 9, int8 says 0.
+bias=$plain$plain$plain$plain$plain$plain$plain$plain$plain$(printf '\252\231\231\076')
+checkpoint "$tmp/tied.safetensors" "$plain" "$bias"
+expect 0 import "$tmp/tied.safetensors" -o "$tmp/tied"
+expect 1 quantize "$tmp/tied" -o "$tmp/wrong" --precision int8 --calibrate "$tmp/noise.bin" --min-agreement 50 --report "$tmp/report.json"
+says 'agrees with fp32 on 0.00 %'
+cp "$tmp/report.json" "$tmp/out"
+[ "$(values agreement)" = 0 ] || complain "the report of what was refused says $(values agreement) % of agreement"
 [ ! -e "$tmp/wrong" ] || complain "a failed quantize leaves something behind"
 
 expect 0 inspect "$d"
@@ -287,8 +294,8 @@ grep -q '^small  *int8' "$tmp/out" || complain "bench shows no row for the model
 bundled=$src/models/resnet20-cifar10
 if [ -e "$bundled/fp32.safetensors" ]; then
     expect 0 inspect "$bundled"
-    expect 0 run "$bundled" "$tmp/disc.jpg"
-    expect 0 quantize "$bundled" -o "$tmp/bundled" --precision int8 --calibrate "$tmp/noise.bin"
+    expect 0 run "$bundled" "$tmp/disc.jpg" --threads 1
+    expect 0 quantize "$bundled" -o "$tmp/bundled" --precision int8 --calibrate "$tmp/noise.bin" --images 6 --threads 1
 else
     echo "SKIP bundled model: $bundled/fp32.safetensors is not there"
 fi
@@ -301,8 +308,9 @@ if [ -e "$real" ]; then
     [ -z "${EMULATOR-}" ] || images=20
     test=$data/images/cifar10_test_lossless_dev.bin
     expect 0 import "$real" -o "$tmp/real" --preprocess "$data/preprocess/cifar-raw.json" --labels "$data/labels/cifar10_labels.txt"
-    expect 0 quantize "$tmp/real" -o "$tmp/real" --precision int8 --calibrate "$data/images/cifar10_train_lossless.bin" --images $((images / 2))
-    expect 0 eval "$tmp/real" --data "$test" --limit $images --json
+    expect 0 quantize "$tmp/real" -o "$tmp/real" --precision int8 --calibrate "$data/images/cifar10_train_lossless.bin" --images $((images / 2)) \
+        --threads 1
+    expect 0 eval "$tmp/real" --data "$test" --limit $images --threads 1 --json
     at_least "top-1 of a real fp32 network" "$(values top1 | sed -n 1p)" 80
     at_least "top-1 of a real int8 network" "$(values top1 | sed -n 2p)" 80
     at_least "agreement of a real int8 network" "$(values agreement_with_first | sed -n 2p)" 95
