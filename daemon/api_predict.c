@@ -39,11 +39,6 @@ enum api_state api_predict(struct request *r)
     struct server *s = r->server;
     struct query q;
     struct err e;
-    if (atomic_load(&s->draining) && !atomic_load(&s->ready)) {
-        metrics_reject(s->metrics, REJECT_DRAINING);
-        reply_problem(&r->reply, PROBLEM_DRAINING, "the daemon is stopping");
-        return API_DONE;
-    }
     if (parameters(r, &q, &e) < 0) {
         enum problem p = e.code == ERR_NOT_FOUND ? PROBLEM_MODEL_NOT_FOUND
                          : e.code == ERR_BUSY    ? PROBLEM_NOT_RESIDENT

@@ -424,8 +424,9 @@ static void on_connection(void *user, struct MHD_Connection *connection, void **
 static void on_log(void *user, const char *fmt, va_list ap)
 {
     static struct log_limit limit;
-    (void)user;
-    log_limited_v(&limit, LOG_LEVEL_WARNING, fmt, ap);
+    const struct server *s = user;
+    /* once it runs, what it has to say is about clients */
+    log_limited_v(&limit, atomic_load(&s->ready) ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARNING, fmt, ap);
 }
 
 /* ---- start and stop ---- */
@@ -438,7 +439,7 @@ static int door_open(struct http *h, unsigned connections, struct err *e)
     unsigned per_address = d->listener.is_unix ? 0 : (unsigned)c->max_connections_per_address;
     d->daemon = MHD_start_daemon(
         MHD_USE_EPOLL | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_ITC | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL,
-        NULL, on_request, d, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_LISTEN_SOCKET, d->listener.fd,
+        NULL, on_request, d, MHD_OPTION_EXTERNAL_LOGGER, on_log, h->server, MHD_OPTION_LISTEN_SOCKET, d->listener.fd,
         MHD_OPTION_CONNECTION_LIMIT, connections, MHD_OPTION_PER_IP_CONNECTION_LIMIT, per_address, MHD_OPTION_CONNECTION_TIMEOUT,
         idle, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADER_BYTES, MHD_OPTION_STRICT_FOR_CLIENT, 1,
         MHD_OPTION_URI_LOG_CALLBACK, on_line, d, MHD_OPTION_NOTIFY_COMPLETED, on_completed, d, MHD_OPTION_NOTIFY_CONNECTION,

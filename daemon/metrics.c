@@ -13,8 +13,8 @@ const double metrics_bounds[BUCKETS] = {0.0001, 0.00025, 0.0005, 0.001, 0.0025, 
 
 const char *const stage_names[STAGES] = {"queue", "decode", "preprocess", "inference"};
 
-static const char *const reject_names[REJECTS] = {"queue_full",  "deadline", "draining",  "memory", "too_large",
-                                                  "bad_request", "host",     "forbidden", "slow",   "client_gone"};
+static const char *const reject_names[REJECTS] = {"queue_full", "deadline",  "memory", "too_large",  "bad_request",
+                                                  "host",       "forbidden", "slow",   "client_gone"};
 
 static const char *const methods[] = {"GET", "HEAD", "POST", "PUT", "OPTIONS", "other"};
 enum { METHODS = sizeof methods / sizeof methods[0] };

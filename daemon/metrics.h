@@ -26,7 +26,6 @@ extern const char *const stage_names[STAGES];
 enum reject {
     REJECT_QUEUE_FULL,
     REJECT_DEADLINE,
-    REJECT_DRAINING,
     REJECT_MEMORY,
     REJECT_TOO_LARGE,
     REJECT_BAD_REQUEST, /* the request guard */
