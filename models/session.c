@@ -189,10 +189,12 @@ static void run_task(void *user, size_t task)
 static void run_step(struct session *s, int step, int images)
 {
     struct work w = {s, step, images};
+    /* Between steps the other threads wait actively, because the next one starts at once; after the last they sleep. */
+    const uint32_t flags = step == model_plan(s->model)->count - 1 ? PTHREADPOOL_FLAG_YIELD_WORKERS : 0;
     if (s->tasks == 1)
         run_task(&w, 0);
     else
-        pthreadpool_parallelize_1d(s->pool, run_task, &w, (size_t)s->tasks, 0);
+        pthreadpool_parallelize_1d(s->pool, run_task, &w, (size_t)s->tasks, flags);
 }
 
 /* count activations of one tensor as floats. */

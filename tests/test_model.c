@@ -197,6 +197,7 @@ static void a_file_gives_the_same_model(void **unused)
 }
 
 struct observed {
+    const struct graph *graph;
     int nodes;
     float last[CLASSES];
 };
@@ -206,6 +207,12 @@ static void see(void *user, int node, const float *values, size_t count)
     struct observed *o = user;
     o->nodes++;
     assert_true(node > 0);
+    float largest = 0;
+    for (size_t i = 0; i < count; i++) {
+        assert_true(values[i] >= 0 || !o->graph->nodes[node].relu);
+        largest = fmaxf(largest, fabsf(values[i]));
+    }
+    assert_true(largest > 0.1f && largest < 100);
     if (count == CLASSES)
         memcpy(o->last, values, sizeof o->last);
 }
@@ -215,7 +222,7 @@ static void observing_changes_nothing(void **unused)
     (void)unused;
     for (int p = 0; p < PRECISIONS; p++) {
         struct session *s = open_session(&networks[p], kernels_pick(0, NULL), 1, NULL);
-        struct observed o = {0};
+        struct observed o = {.graph = &networks[p].graph};
         uint8_t rgb[PIXELS];
         float expected[CLASSES];
         make_image(7, rgb);
