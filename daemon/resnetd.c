@@ -279,7 +279,7 @@ static void serve(struct server *s)
     }
 }
 
-/* Not ready any more; what was accepted is answered; idle connections are closed. 0 when nothing was left behind. */
+/* Not ready any more; what was accepted is answered; idle connections are closed. -1 when work could not be finished. */
 static int drain(struct server *s)
 {
     sigset_t set = watched();
@@ -303,8 +303,9 @@ static int drain(struct server *s)
         if (quiet && left == 0 && !atomic_load(&s->inflight) && !change_busy(s->change))
             return 0;
         if (now >= end || asked_twice) {
+            int working = queue_depth(s->queue) || workers_busy(s->workers) || change_busy(s->change);
             log_warning("stopping with %d requests in flight, %d connections", atomic_load(&s->inflight), left);
-            return atomic_load(&s->inflight) ? -1 : 0;
+            return working ? -1 : 0; /* the rest are clients that never finished their request */
         }
         int sig = sigtimedwait(&set, NULL, &tick);
         asked_twice = sig == SIGTERM || sig == SIGINT;
