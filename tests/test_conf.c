@@ -97,6 +97,8 @@ static void refusals(void **state)
         {"[server]\nidle_timeout = 5\n", "f:2: idle_timeout = 5: a time is a number with its unit"},
         {"[server]\nlisten =\n", "f:2: listen = : it must not be empty"},
         {"[inference]\nworkers = 0\n", "f:2: workers = 0: out of range"},
+        {"[inference]\nqueue = 65537\n", "f:2: queue = 65537: out of range: 1 to 65536"},
+        {"[server]\nidle_timeout = 99ms\n", "f:2: idle_timeout = 99ms: out of range: 100 to"},
         {"[inference]\nworkers = 3\nthreads = 2\n", "f:3: workers x threads is 3 x 2, but this machine has 4 CPUs"},
         {"[server]\nrequest_timeout = 2h\n", "f:2: request_timeout is longer than max_timeout"},
         {"[server]\nmax_connections = 5\n", "max_connections_per_address is larger than max_connections"},
