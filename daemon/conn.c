@@ -28,6 +28,7 @@ struct conn *conn_new(struct conns *all, int fd, const struct sockaddr *peer, in
         return NULL;
     c->fd = fd;
     c->deadline_ms = deadline_ms;
+    c->since_ms = clock_ms();
     c->is_unix = peer && peer->sa_family == AF_UNIX;
     c->is_loopback = peer && is_loopback(peer);
     pthread_mutex_lock(&all->lock);

@@ -514,6 +514,17 @@ void http_reap(struct http *h)
         log_limited(&limit, LOG_LEVEL_INFO, "closed %d connections that were too slow or idle", n);
 }
 
+static void take_backlog(struct door *d, int listening)
+{
+    struct sockaddr_storage peer;
+    socklen_t size = sizeof peer;
+    int fd;
+    while ((fd = accept4(listening, (struct sockaddr *)(void *)&peer, &size, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) {
+        MHD_add_connection(d->daemon, fd, (struct sockaddr *)(void *)&peer, size); /* closes fd when it fails */
+        size = sizeof peer;
+    }
+}
+
 void http_quiesce(struct http *h)
 {
     for (int i = 0; i < h->count; i++) {
@@ -523,8 +534,10 @@ void http_quiesce(struct http *h)
         for (int j = 0; j < 100 && poll(&waiting, 1, 0) == 1; j++)
             usleep(1000);
         MHD_socket fd = MHD_quiesce_daemon(d->daemon);
-        if (fd != MHD_INVALID_SOCKET)
+        if (fd != MHD_INVALID_SOCKET) {
+            take_backlog(d, fd); /* those that came in between */
             close(fd);
+        }
         listen_remove(&d->listener);
         d->listener.fd = -1;
     }
