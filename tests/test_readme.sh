@@ -30,6 +30,10 @@ cp "$1" "$tree/photo.jpg"
 # Stand-ins of the names that people type.
 cat >"$tmp/bin/resnetctl" <<END
 #!/bin/sh
+case \$1:\$* in
+*--url* | *--help*) ;;
+status:* | predict:* | precision:* | reload:* | drain:*) set -- "\$@" --url "http://127.0.0.1:\$port" ;;
+esac
 exec $EMULATOR "$builddir/resnetctl" "\$@"
 END
 cat >"$tmp/bin/resnetd" <<END
@@ -62,7 +66,7 @@ cat >"$tmp/bin/bootstrap" <<END
 command=\${1-help}
 [ \$# -eq 0 ] || shift
 case \$command in
-run) exec "$tmp/bin/resnetd" --model models/resnet20-cifar10 "\$@" ;;
+run) exec "$tmp/bin/resnetd" -c etc/resnetd.conf --model models/resnet20-cifar10 "\$@" ;;
 *) sh "$srcdir/bootstrap" help | grep -q "^  \$command " ;;
 esac
 END
