@@ -112,6 +112,32 @@ static void *run(void *user)
     return NULL;
 }
 
+static void *visit(void *gate)
+{
+    pthread_mutex_lock(gate);
+    pthread_mutex_unlock(gate);
+    return NULL;
+}
+
+/* pthreadpool_create waits for ever for a thread that the system refused to start, so the system is asked first: 1 when it gives
+   n threads at a time. */
+static int threads_available(int n)
+{
+    pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+    pthread_t *threads = malloc((size_t)n * sizeof *threads);
+    int started = 0;
+    if (!threads)
+        return 0;
+    pthread_mutex_lock(&gate);
+    while (started < n && pthread_create(&threads[started], NULL, visit, &gate) == 0)
+        started++;
+    pthread_mutex_unlock(&gate);
+    for (int i = 0; i < started; i++)
+        pthread_join(threads[i], NULL);
+    free(threads);
+    return started == n;
+}
+
 int workers_start(struct server *s, struct workers **out, struct err *e)
 {
     int count = (int)s->conf->workers, tasks = (int)s->conf->threads;
@@ -122,7 +148,7 @@ int workers_start(struct server *s, struct workers **out, struct err *e)
     for (int i = 0; i < count; i++) {
         struct worker *w = &all->w[i];
         w->all = all;
-        if (tasks > 1)
+        if (tasks > 1 && threads_available(tasks + 1)) /* and one for the worker */
             w->pool = pthreadpool_create((size_t)tasks);
         if ((tasks > 1 && !w->pool) || pthread_create(&w->thread, NULL, run, w) != 0) {
             if (w->pool)
