@@ -9,13 +9,25 @@
 
 struct header {
     size_t width, height;
-    int coefficients; /* bytes per pixel that the decoder keeps for the whole image beside the pixels */
-    int scales;       /* the decoder can give 1/2, 1/4, 1/8 */
+    size_t whole; /* bytes that the decoder keeps of the whole image beside the pixels */
+    int scales;   /* the decoder can give 1/2, 1/4, 1/8 */
 };
 
 static size_t be16(const uint8_t *p)
 {
     return (size_t)p[0] << 8 | p[1];
+}
+
+/* Two bytes for each coefficient, fewer of the subsampled components. frame: the frame header from its marker. */
+static size_t coefficients(const uint8_t *frame, size_t size, const struct header *h)
+{
+    size_t sum = 0, most = 1;
+    for (size_t i = 0; i < frame[9] && 10 + 3 * i + 1 < size; i++) {
+        size_t samples = (size_t)(frame[11 + 3 * i] >> 4) * (frame[11 + 3 * i] & 15);
+        sum += samples;
+        most = samples > most ? samples : most;
+    }
+    return h->width * h->height * 2 * sum / most;
 }
 
 /* Walks the markers up to the frame header. */
@@ -31,8 +43,8 @@ static void jpeg_header(const uint8_t *p, size_t size, struct header *h)
             h->height = be16(p + at + 5);
             h->width = be16(p + at + 7);
             h->scales = 1;
-            /* progressive and arithmetic-progressive frames keep every coefficient: 2 bytes, up to 4 components */
-            h->coefficients = marker == 0xc2 || marker == 0xca ? 2 * p[at + 9] : 0;
+            if (marker == 0xc2 || marker == 0xca) /* progressive frames are kept until their last scan */
+                h->whole = coefficients(p + at, size - at, h);
             return;
         }
         at += marker == 0x01 || (marker >= 0xd0 && marker <= 0xd9) ? 2 : 2 + be16(p + at + 2);
@@ -45,7 +57,7 @@ static void png_header(const uint8_t *p, size_t size, struct header *h)
         return;
     h->width = be16(p + 16) << 16 | be16(p + 18);
     h->height = be16(p + 20) << 16 | be16(p + 22);
-    h->coefficients = 5; /* 16-bit or interlaced rows, alpha */
+    h->whole = h->width * h->height * 5; /* 16-bit or interlaced rows, alpha */
 }
 
 static void webp_header(const uint8_t *p, size_t size, struct header *h)
@@ -62,7 +74,7 @@ static void webp_header(const uint8_t *p, size_t size, struct header *h)
         h->width = ((size_t)p[27] << 8 | p[26]) & 0x3fff;
         h->height = ((size_t)p[29] << 8 | p[28]) & 0x3fff;
     }
-    h->coefficients = 5; /* ARGB, and the alpha plane */
+    h->whole = h->width * h->height * 5; /* ARGB, and the alpha plane */
 }
 
 /* The largest of 8, 4, 2, 1 at which the decoded image is not smaller than what the resize asks for. */
@@ -98,5 +110,5 @@ size_t estimate_decode(const uint8_t *bytes, size_t size, const struct preproces
         return LEAST; /* beyond every limit: refused before anything is taken */
     size_t d = scale_of(&h, p), pixels = ((h.width + d - 1) / d) * ((h.height + d - 1) / d);
     /* pixels, an upright copy of them, and one pass of the resize */
-    return LEAST + pixels * 3 * 2 + pixels * 3 / 2 + h.width * h.height * (size_t)h.coefficients;
+    return LEAST + pixels * 3 * 2 + pixels * 3 / 2 + h.whole;
 }
