@@ -75,7 +75,8 @@ static void describe_conf(struct text *t, const struct conf *c)
         return;
     }
     conf_print(c, f);
-    if (fclose(f) != 0) {
+    int failed = ferror(f);
+    if (fclose(f) != 0 || failed || !ini) {
         free(ini);
         t->failed = 1;
         return;
