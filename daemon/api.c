@@ -18,7 +18,6 @@ const struct route api_routes[] = {
     {"/v1/reload", "POST", api_reload, API_ADMIN | API_SLOW, "read the configuration and changed model files again"},
     {"/v1/drain", "POST", api_drain, API_ADMIN, "finish what is running, then exit"},
     {"/", "GET", api_index, 0, "this list"},
-    {"/", "POST", api_sink, 0, "reads and drops a body: to try the way through proxies and limits"},
     {NULL, NULL, NULL, 0, NULL}};
 
 /* HEAD is GET without the body, which libmicrohttpd leaves out. */

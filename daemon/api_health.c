@@ -52,11 +52,3 @@ enum api_state api_index(struct request *r)
     reply_json(&r->reply, &t);
     return API_DONE;
 }
-
-enum api_state api_sink(struct request *r)
-{
-    struct text t = {0};
-    text_puts(&t, "OK\n");
-    reply_text(&r->reply, "text/plain; charset=utf-8", &t);
-    return API_DONE;
-}
