@@ -81,7 +81,7 @@ static cJSON *read_body(struct request *r, enum precision *p, const char **model
 {
     static const char *const members[] = {"precision", "model", NULL};
     const char *text;
-    cJSON *json = r->body_len ? json_parse((const char *)r->body, r->body_len, e) : NULL;
+    cJSON *json = r->body_len ? json_parse_few((const char *)r->body, r->body_len, REQUEST_VALUES_MAX, e) : NULL;
     if (!r->body_len)
         err_set(e, ERR_INPUT, "the body is empty; send {\"precision\":\"int8\"}");
     if (!json)

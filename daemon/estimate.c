@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "daemon/image.h"
+#include "daemon/image_codec.h"
 
 #define LEAST (512 * 1024) /* tables, rows, codec state */
 
@@ -18,33 +18,37 @@ static size_t be16(const uint8_t *p)
     return (size_t)p[0] << 8 | p[1];
 }
 
-/* Two bytes for each coefficient, fewer of the subsampled components. frame: the frame header from its marker. */
+/* Two bytes for each coefficient of whole blocks, fewer of the subsampled components. frame: the frame header from its marker. */
 static size_t coefficients(const uint8_t *frame, size_t size, const struct header *h)
 {
-    size_t sum = 0, most = 1;
+    size_t sum = 0, most = 1, width = (h->width + 31) / 32 * 32, height = (h->height + 31) / 32 * 32;
     for (size_t i = 0; i < frame[9] && 10 + 3 * i + 1 < size; i++) {
         size_t samples = (size_t)(frame[11 + 3 * i] >> 4) * (frame[11 + 3 * i] & 15);
         sum += samples;
         most = samples > most ? samples : most;
     }
-    return h->width * h->height * 2 * sum / most;
+    return width * height * 2 * sum / most;
 }
 
-/* Walks the markers up to the frame header. */
+/* Walks the markers as libjpeg does, up to the first scan. What comes in several scans, of which a progressive frame is one kind
+   and a scan that holds not all components the other, is kept until the last of them. */
 static void jpeg_header(const uint8_t *p, size_t size, struct header *h)
 {
+    const uint8_t *frame = NULL;
     for (size_t at = 2; at + 9 < size;) {
-        if (p[at] != 0xff || p[at + 1] == 0xff) {
+        int marker = p[at + 1];
+        if (p[at] != 0xff || marker == 0xff || marker == 0) {
             at++;
             continue;
         }
-        int marker = p[at + 1];
-        if (marker >= 0xc0 && marker <= 0xcf && marker != 0xc4 && marker != 0xc8 && marker != 0xcc) {
-            h->height = be16(p + at + 5);
-            h->width = be16(p + at + 7);
+        if (marker >= 0xc0 && marker <= 0xcf && marker != 0xc4 && marker != 0xc8 && marker != 0xcc && !frame) {
+            frame = p + at;
+            h->height = be16(frame + 5);
+            h->width = be16(frame + 7);
             h->scales = 1;
-            if (marker == 0xc2 || marker == 0xca) /* progressive frames are kept until their last scan */
-                h->whole = coefficients(p + at, size - at, h);
+        } else if (marker == 0xda) {
+            if (frame && (frame[1] == 0xc2 || frame[1] == 0xca || p[at + 4] < frame[9]))
+                h->whole = coefficients(frame, size - (size_t)(frame - p), h);
             return;
         }
         at += marker == 0x01 || (marker >= 0xd0 && marker <= 0xd9) ? 2 : 2 + be16(p + at + 2);
@@ -90,7 +94,7 @@ static size_t scale_of(const struct header *h, const struct preprocess *p)
     return 1;
 }
 
-size_t estimate_decode(const uint8_t *bytes, size_t size, const struct preprocess *p)
+size_t estimate_decode(const uint8_t *bytes, size_t size, const struct image_limits *limits, const struct preprocess *p)
 {
     struct header h = {0};
     switch (image_recognise(bytes, size)) {
@@ -106,8 +110,10 @@ size_t estimate_decode(const uint8_t *bytes, size_t size, const struct preproces
     case IMAGE_UNKNOWN:
         return LEAST;
     }
-    if (h.width > 1 << 20 || h.height > 1 << 20)
-        return LEAST; /* beyond every limit: refused before anything is taken */
+    if (image_check_size((int64_t)h.width, (int64_t)h.height, limits, NULL) < 0)
+        return LEAST; /* refused before anything is taken */
+    if (h.whole > limits->decoder_bytes)
+        h.whole = limits->decoder_bytes; /* refused when it gets there */
     size_t d = scale_of(&h, p), pixels = ((h.width + d - 1) / d) * ((h.height + d - 1) / d);
     /* pixels, an upright copy of them, and one pass of the resize */
     return LEAST + pixels * 3 * 2 + pixels * 3 / 2 + h.whole;

@@ -19,9 +19,10 @@
 struct MHD_Connection;
 struct conn;
 
-#define REQUEST_ID_MAX   64
-#define CONTENT_TYPE_MAX 256
-#define BODY_PIECES_MAX  65536 /* of a chunked body: small chunks are a way to burn CPU */
+#define REQUEST_ID_MAX     64
+#define CONTENT_TYPE_MAX   256
+#define REQUEST_VALUES_MAX 64    /* of a JSON body, of which three are meant */
+#define BODY_PIECES_MAX    65536 /* of a chunked body: small chunks are a way to burn CPU */
 
 /* What POST /predict was asked for; filled by api_predict.c, used by the worker. */
 struct predict {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// image_codec.h - private to image*.c: one function per format, and what the formats share.
+// image_codec.h - private to image*.c and to estimate.c, which foretells them: one function per format, and what the formats share.
 //
 // A decoder learns size and orientation from the header, checks them, takes the pixels with image_begin, and hands over its rows
 // in file order with image_put_rows, which turns them upright on the way: no second copy of the image exists.

@@ -16,6 +16,8 @@
 #include "daemon/worker.h"
 #include "models/json.h"
 
+#define JSON_FORM "the JSON body must be {\"image\":{\"b64\":\"...\"}}"
+
 struct timing {
     int64_t queue_us, decode_us, preprocess_us, inference_us;
 };
@@ -48,14 +50,14 @@ static int source_from_json(struct request *r, struct source *out, struct err *e
     if (budget_reserve(&r->server->budget, r->body_len, "the JSON body", e) < 0)
         return -1;
     out->reserved = r->body_len;
-    out->json = json_parse((const char *)r->body, r->body_len, e);
+    out->json = json_parse_few((const char *)r->body, r->body_len, REQUEST_VALUES_MAX, e);
     if (!out->json)
-        return -1;
+        return e->code == ERR_TOO_LARGE ? err_set(e, ERR_INPUT, JSON_FORM) : -1;
     const cJSON *image = cJSON_GetObjectItemCaseSensitive(out->json, "image");
     cJSON *b64 = cJSON_GetObjectItemCaseSensitive(image, "b64");
     if (!cJSON_IsObject(out->json) || json_only(out->json, members, &why) < 0 || !cJSON_IsObject(image) ||
         json_only(image, image_members, &why) < 0 || !cJSON_IsString(b64))
-        return err_set(e, ERR_INPUT, "the JSON body must be {\"image\":{\"b64\":\"...\"}}");
+        return err_set(e, ERR_INPUT, JSON_FORM);
     if (base64_decode(b64->valuestring, strlen(b64->valuestring), &out->size, e) < 0)
         return -1;
     out->bytes = (const uint8_t *)b64->valuestring;
@@ -137,9 +139,7 @@ static int pixels(struct request *r, uint8_t *rgb, struct image *info, struct ti
     struct image image = {0};
     int64_t begin = clock_us();
     int rc = source_find(r, &source, e);
-    size_t need = rc < 0 ? 0 : estimate_decode(source.bytes, source.size, p);
-    if (rc == 0 && need > (size_t)c->max_pixels * 4 + (size_t)c->decoder_memory)
-        need = 0; /* beyond max_pixels: the decoder refuses it with the better words */
+    size_t need = rc < 0 ? 0 : estimate_decode(source.bytes, source.size, &limits, p);
     if (rc == 0 && budget_reserve(&r->server->budget, need, "decoding this image", e) < 0) {
         rc = -1;
         need = 0;

@@ -126,6 +126,11 @@ static int check_members(const cJSON *object, size_t n, struct err *e)
 
 cJSON *json_parse(const char *text, size_t len, struct err *e)
 {
+    return json_parse_few(text, len, JSON_VALUES_MAX, e);
+}
+
+cJSON *json_parse_few(const char *text, size_t len, size_t most, struct err *e)
+{
     struct json_scan s;
     struct {
         cJSON *item;
@@ -154,8 +159,8 @@ cJSON *json_parse(const char *text, size_t len, struct err *e)
                 goto fail;
             continue;
         }
-        if (++values > JSON_VALUES_MAX) {
-            err_set(e, ERR_TOO_LARGE, "JSON has more than %d values", JSON_VALUES_MAX);
+        if (++values > most) {
+            err_set(e, ERR_TOO_LARGE, "JSON has more than %zu values", most);
             goto fail;
         }
         cJSON *item = take_value(&s, event, e);

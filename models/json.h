@@ -19,6 +19,9 @@
    JSON_VALUES_MAX or JSON_NUMBER_MAX (ERR_TOO_LARGE); no memory. The caller ends it with cJSON_Delete. */
 cJSON *json_parse(const char *text, size_t len, struct err *e);
 
+/* The same with a limit of its own on values: what a stranger sends has few, or is refused before it takes memory. */
+cJSON *json_parse_few(const char *text, size_t len, size_t most, struct err *e);
+
 /* The item of that name and type in an object, -1 with e set otherwise. Strings are borrowed from the object. */
 int json_int(const cJSON *object, const char *name, long long min, long long max, long long *out, struct err *e);
 int json_number(const cJSON *object, const char *name, double *out, struct err *e);
