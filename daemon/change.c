@@ -75,6 +75,12 @@ void change_stop(struct change *c)
         return;
     queue_close(c->queue);
     pthread_join(c->thread, NULL);
+}
+
+void change_free(struct change *c)
+{
+    if (!c)
+        return;
     queue_free(c->queue);
     free(c);
 }
@@ -97,7 +103,10 @@ enum api_state change_push(struct change *c, struct request *r, change_fn *fn)
 {
     if (push(c, r, fn) == 0)
         return API_PENDING;
-    reply_problem(&r->reply, PROBLEM_QUEUE_FULL, "%d changes are waiting, which is the limit", WAITING_MAX);
+    if (atomic_load(&r->server->draining))
+        reply_problem(&r->reply, PROBLEM_DRAINING, "the daemon is stopping");
+    else
+        reply_problem(&r->reply, PROBLEM_QUEUE_FULL, "%d changes are waiting, which is the limit", WAITING_MAX);
     return API_DONE;
 }
 

@@ -15,7 +15,8 @@ struct request;
 typedef void change_fn(struct request *r); /* leaves a reply in the request */
 
 int change_start(struct server *s, struct change **out, struct err *e);
-void change_stop(struct change *c); /* finishes what waits; NULL is fine */
+void change_stop(struct change *c); /* finishes what waits and takes no more; NULL is fine */
+void change_free(struct change *c); /* after change_stop; NULL is fine */
 
 /* Hands a request on; API_DONE with a 503 in it when too many wait. */
 enum api_state change_push(struct change *c, struct request *r, change_fn *fn);

@@ -103,6 +103,9 @@ static int add_model(struct options *o, const char *path)
         name[len - 12] = '\0';
     if (name_check(name, &e) < 0)
         return complain("--model %s: %s; name it in the configuration instead", path, e.text);
+    for (int i = 0; i < o->model_count; i++)
+        if (strcmp(o->models[i], name) == 0)
+            return complain("--model %s: there are two models of the name %s; name one in the configuration instead", path, name);
     if (o->model_count == MODELS_MAX)
         return complain("more than %d models", MODELS_MAX);
     snprintf(o->models[o->model_count++], NETWORK_NAME_MAX, "%.64s", name);
@@ -332,7 +335,7 @@ static int start(struct server *s, struct err *e)
     return 0;
 }
 
-/* In the reverse order of start. */
+/* HTTP ends when nothing is suspended any more, and until then clients that linger may ask about workers and changes. */
 static void stop(struct server *s)
 {
     if (s->queue)
@@ -340,6 +343,8 @@ static void stop(struct server *s)
     workers_stop(s->workers);
     change_stop(s->change);
     http_stop(s->http);
+    change_free(s->change);
+    workers_free(s->workers);
     registry_free(s->registry);
     queue_free(s->queue);
     metrics_free(s->metrics);

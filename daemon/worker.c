@@ -102,6 +102,7 @@ static void *run(void *user)
         int64_t begin = clock_us();
         atomic_store(&w->busy_since_ms, begin / 1000);
         predict_run(r, w);
+        drop_retired(w); /* a request that waited through a switch brought a replaced model back */
         http_resume(r);
         atomic_store(&w->busy_since_ms, 0);
         int64_t mean = atomic_load(&w->all->mean_us);
@@ -155,6 +156,7 @@ int workers_start(struct server *s, struct workers **out, struct err *e)
                 pthreadpool_destroy(w->pool);
             queue_close(s->queue);
             workers_stop(all);
+            workers_free(all);
             return err_set(e, ERR_MEMORY, "cannot start worker %d of %d with %d threads", i + 1, count, tasks);
         }
         all->count++;
@@ -165,13 +167,15 @@ int workers_start(struct server *s, struct workers **out, struct err *e)
 
 void workers_stop(struct workers *all)
 {
-    if (!all)
-        return;
-    for (int i = 0; i < all->count; i++) {
+    for (int i = 0; all && i < all->count; i++) {
         pthread_join(all->w[i].thread, NULL);
         if (all->w[i].pool)
             pthreadpool_destroy(all->w[i].pool);
     }
+}
+
+void workers_free(struct workers *all)
+{
     free(all);
 }
 

@@ -14,8 +14,9 @@ struct worker;
 /* Starts conf->workers threads with conf->threads each. */
 int workers_start(struct server *s, struct workers **out, struct err *e);
 
-/* The queue must be closed: waits for all to end. NULL is fine. */
+/* The queue must be closed: waits for all to end. What can be asked of them can still be asked. NULL is fine. */
 void workers_stop(struct workers *w);
+void workers_free(struct workers *w); /* after workers_stop; NULL is fine */
 
 int workers_busy(struct workers *w);
 
