@@ -114,7 +114,7 @@ static int fail(struct loader *l, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    if (l->name)
+    if (l->name && l->line)
         l->rc = err_set(l->e, ERR_INPUT, "%s:%d: %s", l->name, l->line, text);
     else
         l->rc = err_set(l->e, ERR_INPUT, "%s", text);
@@ -220,6 +220,13 @@ static void override(struct loader *l, const char *text)
     set(l, section, section + (dot - text) + 1, equal + 1);
 }
 
+/* Two keys that do not go together: the error is in the line of the later one, in none when both came from elsewhere. */
+static void at_later(struct loader *l, const char *section, const char *a, const char *b)
+{
+    int x = l->set_at[row_find(section, a)], y = l->set_at[row_find(section, b)];
+    l->line = x > y ? x : y;
+}
+
 /* What only the whole can tell. */
 static int check(struct loader *l, int cpus)
 {
@@ -227,18 +234,21 @@ static int check(struct loader *l, int cpus)
     if (c->threads == 0)
         c->threads = cpus / c->workers > 0 ? cpus / c->workers : 1;
     if (c->workers * c->threads > cpus) {
-        int w = l->set_at[row_find("inference", "workers")], t = l->set_at[row_find("inference", "threads")];
-        l->line = w > t ? w : t;
+        at_later(l, "inference", "workers", "threads");
         fail(l, "workers x threads is %lld x %lld, but this machine has %d CPUs", (long long)c->workers, (long long)c->threads,
              cpus);
     }
     if (c->request_timeout > c->max_timeout) {
-        l->line = l->set_at[row_find("server", "request_timeout")];
+        at_later(l, "server", "request_timeout", "max_timeout");
         fail(l, "request_timeout is longer than max_timeout");
     }
     if (c->max_connections_per_address > c->max_connections) {
-        l->line = l->set_at[row_find("server", "max_connections_per_address")];
+        at_later(l, "server", "max_connections_per_address", "max_connections");
         fail(l, "max_connections_per_address is larger than max_connections");
+    }
+    if (c->drain_grace >= c->drain_timeout) {
+        at_later(l, "server", "drain_grace", "drain_timeout");
+        fail(l, "drain_grace must be shorter than drain_timeout, of which it is the beginning");
     }
     for (int i = 0; i < c->model_count; i++)
         if (!c->models[i].path || !*c->models[i].path) {
@@ -337,14 +347,16 @@ void conf_print(const struct conf *c, FILE *f)
     }
 }
 
-int conf_needs_restart(const struct conf *a, const struct conf *b, char *out, size_t size)
+int conf_keep_started(struct conf *fresh, const struct conf *old, char *out, size_t size, struct err *e)
 {
     int n = 0;
     size_t len = 0;
     out[0] = '\0';
     for (int i = 0; i < ROWS; i++) {
-        if (!(rows[i].flags & RESTART) || conf_value_equal(&rows[i], a, b))
+        if (!(rows[i].flags & RESTART) || conf_value_equal(&rows[i], fresh, old))
             continue;
+        if (conf_value_copy(&rows[i], fresh, old, e) < 0)
+            return -1;
         int more = snprintf(out + len, size - len, "%s%s.%s", n ? ", " : "", rows[i].section, rows[i].key);
         if (more > 0 && (size_t)more < size - len)
             len += (size_t)more;

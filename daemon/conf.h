@@ -70,8 +70,9 @@ void conf_free(struct conf *c); /* drops one reference; NULL is fine */
 /* Every effective value as a file that conf_load reads. */
 void conf_print(const struct conf *c, FILE *f);
 
-/* Names of the options that differ and that only a restart changes, comma-separated, into out; returns how many. */
-int conf_needs_restart(const struct conf *a, const struct conf *b, char *out, size_t size);
+/* What only a restart changes stays in fresh as it is in old, so that a configuration says what is in effect. The names of those
+   that differed go comma-separated into out; returns how many, -1 when there was no memory. */
+int conf_keep_started(struct conf *fresh, const struct conf *old, char *out, size_t size, struct err *e);
 
 /* Walks the table: section, key, default text; section "model.NAME" for those of a model. 0 behind the last. */
 int conf_option(int i, const char **section, const char **key, const char **standard);

@@ -217,3 +217,28 @@ int conf_value_equal(const struct conf_row *row, const void *a, const void *b)
         return *(const int *)x == *(const int *)y;
     }
 }
+
+int conf_value_copy(const struct conf_row *row, void *to, const void *from, struct err *e)
+{
+    void *x = (char *)to + row->at;
+    const void *y = (const char *)from + row->at;
+    switch (row->type) {
+    case CONF_INT:
+    case CONF_BYTES:
+    case CONF_TIME:
+        *(int64_t *)x = *(const int64_t *)y;
+        return 0;
+    case CONF_TEXT:
+    case CONF_WORDS: {
+        char *copy = strdup(*(char *const *)y);
+        if (!copy)
+            return err_set(e, ERR_MEMORY, "no memory for the configuration");
+        free(*(char **)x);
+        *(char **)x = copy;
+        return 0;
+    }
+    default:
+        *(int *)x = *(const int *)y;
+        return 0;
+    }
+}

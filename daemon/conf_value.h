@@ -40,7 +40,8 @@ struct conf_row {
 /* The field keeps its old value on failure. Texts are owned by the field. */
 int conf_value_set(const struct conf_row *row, void *base, const char *text, struct err *e);
 void conf_value_free(const struct conf_row *row, void *base);
-void conf_value_print(const struct conf_row *row, const void *base, FILE *f); /* "key = value\n" */
+void conf_value_print(const struct conf_row *row, const void *base, FILE *f);               /* "key = value\n" */
+int conf_value_copy(const struct conf_row *row, void *to, const void *from, struct err *e); /* -1: no memory */
 int conf_value_equal(const struct conf_row *row, const void *a, const void *b);
 
 #endif

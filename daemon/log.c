@@ -2,6 +2,7 @@
 #include "daemon/log.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,10 +14,8 @@
 
 #define LINE_MAX_BYTES 2048
 
-static struct {
-    enum log_level level;
-    enum log_format format;
-    int prefix;
+static struct { /* atomic: a reload changes them while others log */
+    atomic_int level, format, prefix;
 } settings = {LOG_LEVEL_INFO, LOG_TEXT, 0};
 
 /* JOURNAL_STREAM names the device and inode that systemd connected (systemd.exec(5)). */
@@ -92,7 +91,7 @@ static void log_line(enum log_level level, const char *message)
 
 static void log_v(enum log_level level, const char *fmt, va_list ap)
 {
-    if (level > settings.level)
+    if ((int)level > settings.level)
         return;
     char message[LINE_MAX_BYTES];
     vsnprintf(message, sizeof message, fmt, ap);
@@ -128,7 +127,7 @@ void log_debug(const char *fmt, ...)
 void log_limited_v(struct log_limit *limit, enum log_level level, const char *fmt, va_list ap)
 {
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-    if (level > settings.level)
+    if ((int)level > settings.level)
         return;
     long long now = clock_ms();
     pthread_mutex_lock(&lock);

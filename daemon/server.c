@@ -86,11 +86,12 @@ static int reload(struct server *s, struct err *e)
     char names[512];
     if (server_read_conf(s, &fresh, e) < 0)
         return -1;
-    if (registry_apply(s->registry, fresh, e) < 0) {
+    int waiting = conf_keep_started(fresh, old, names, sizeof names, e);
+    if (waiting < 0 || registry_apply(s->registry, fresh, e) < 0) {
         conf_free(fresh);
         return -1;
     }
-    if (conf_needs_restart(old, fresh, names, sizeof names))
+    if (waiting)
         log_warning("reloaded, but a restart is needed for: %s", names);
     server_use_conf(s, fresh);
     pthread_mutex_lock(&s->conf_lock);

@@ -160,11 +160,41 @@ static void restart(void **state)
     struct err e;
     (void)state;
     struct conf *a = parse("", &e), *b = parse("[server]\nlisten = 127.0.0.1:9\nmax_body = 1M\n[inference]\nqueue = 3\n", &e);
-    assert_int_equal(conf_needs_restart(a, a, names, sizeof names), 0);
-    assert_int_equal(conf_needs_restart(a, b, names, sizeof names), 2);
-    assert_string_equal(names, "server.listen, inference.queue");
+    assert_int_equal(conf_keep_started(b, b, names, sizeof names, &e), 0);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(conf_keep_started(b, a, names, sizeof names, &e), i ? 0 : 2);
+        assert_string_equal(names, i ? "" : "server.listen, inference.queue");
+        assert_string_equal(b->listen, "127.0.0.1:8080"); /* as it was started */
+        assert_int_equal(b->queue, 32);
+        assert_int_equal(b->max_body, 1 << 20); /* as it is wanted now */
+    }
     conf_free(a);
     conf_free(b);
+}
+
+/* Two keys that do not go together: the line of the later one, none when the command line gave both. */
+static void pairs(void **state)
+{
+    static const struct {
+        const char *text, *override, *error;
+    } cases[] = {
+        {"[server]\nmax_timeout = 2s\n", NULL, "f:2: request_timeout is longer"},
+        {"[server]\nmax_timeout = 2s\n\nrequest_timeout = 3s\n", NULL, "f:4: request_timeout is longer"},
+        {"[server]\nmax_connections = 5\n", NULL, "f:2: max_connections_per_address is larger"},
+        {"[server]\ndrain_grace = 10s\n", NULL, "f:2: drain_grace must be shorter"},
+        {"[server]\ndrain_grace = 1s\n# more\ndrain_timeout = 1s\n", NULL, "f:4: drain_grace must be shorter"},
+        {"[inference]\nthreads = 5\n", NULL, "f:2: workers x threads is 1 x 5"},
+        {"", "inference.workers=5", "workers x threads is 5 x 1"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const struct conf_override o = {cases[i].override};
+        struct conf *c;
+        struct err e;
+        assert_int_equal(conf_parse("f", cases[i].text, strlen(cases[i].text), &o, o.text != NULL, 4, &c, &e), -1);
+        if (strncmp(e.text, cases[i].error, strlen(cases[i].error)) != 0)
+            fail_msg("%s instead of %s", e.text, cases[i].error);
+    }
 }
 
 /* etc/resnetd.conf has every key with its default, no other, and reads. */
@@ -210,8 +240,8 @@ static void reference_file(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(defaults),      cmocka_unit_test(values),    cmocka_unit_test(refusals),
-                                       cmocka_unit_test(strange_bytes), cmocka_unit_test(overrides), cmocka_unit_test(restart),
-                                       cmocka_unit_test(reference_file)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(defaults),  cmocka_unit_test(values),  cmocka_unit_test(refusals), cmocka_unit_test(strange_bytes),
+        cmocka_unit_test(overrides), cmocka_unit_test(restart), cmocka_unit_test(pairs),    cmocka_unit_test(reference_file)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
