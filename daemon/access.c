@@ -50,7 +50,7 @@ static int token_matches(const struct request *r, const char *given)
 {
     char token[TOKEN_MAX];
     static struct log_limit limit;
-    int fd = open(r->conf->admin_token_file, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    int fd = open(r->conf->admin_token_file, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     ssize_t n = fd < 0 ? -1 : read(fd, token, sizeof token);
     if (fd >= 0)
         close(fd);
@@ -83,8 +83,8 @@ static int origin_is_ours(const struct request *r, const char *origin)
 
 int access_change(const struct request *r, char *why, size_t size)
 {
-    static const char *const forwarding[] = {"Forwarded",         "X-Forwarded-For", "X-Forwarded-Host",
-                                             "X-Forwarded-Proto", "X-Real-IP",       "Via"};
+    static const char *const forwarding[] = {"Forwarded",        "X-Forwarded-For",    "X-Forwarded-Host", "X-Forwarded-Proto",
+                                             "X-Forwarded-Port", "X-Forwarded-Server", "X-Real-IP",        "Via"};
     const char *how = *r->conf->admin_token_file
                           ? "send the token of admin_token_file as 'Authorization: Bearer ...'"
                           : "use a unix socket, or set admin_token_file and send 'Authorization: Bearer ...'";

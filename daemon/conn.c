@@ -75,12 +75,12 @@ int conn_enter(struct conns *all, struct conn *c, enum conn_state state, int64_t
     return rc;
 }
 
-int conn_is_closed(struct conns *all, struct conn *c)
+int conn_told(struct conns *all, struct conn *c)
 {
     pthread_mutex_lock(&all->lock);
-    int closed = c->state == CONN_CLOSED;
+    int told = c->state == CONN_CLOSED ? c->told : -1;
     pthread_mutex_unlock(&all->lock);
-    return closed;
+    return told;
 }
 
 void conn_swallow(struct conns *all, struct conn *c)
@@ -102,11 +102,10 @@ static void end(struct conn *c, int status, const char *title, const char *name,
             reply, sizeof reply,
             "HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Type: application/problem+json\r\nContent-Length: %d\r\n\r\n%s",
             status, title, n, body);
-        if (send(c->fd, reply, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
-            c->swallow = 0;
+        c->swallow = send(c->fd, reply, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL) > 0;
+        c->told = status;
     }
     c->state = CONN_CLOSED;
-    c->swallow = status != 0;
     shutdown(c->fd, SHUT_RDWR);
 }
 

@@ -27,6 +27,7 @@ struct conn {
     enum conn_state state;
     int64_t deadline_ms, since_ms;
     int swallow; /* see conn_swallow */
+    int told;    /* see conn_told */
 };
 
 struct conns {
@@ -41,7 +42,8 @@ void conn_free(struct conns *all, struct conn *c);
 /* 0, or -1 when the reaper got there first: the connection is dead and must not be written to. */
 int conn_enter(struct conns *all, struct conn *c, enum conn_state state, int64_t deadline_ms);
 
-int conn_is_closed(struct conns *all, struct conn *c);
+/* -1 while it is not shut down by us; else the status that its client was told instead of a reply, 0 for none. */
+int conn_told(struct conns *all, struct conn *c);
 /* Unread bytes may be left when it closes: some are then swallowed, so that the reply is not lost to a reset. */
 void conn_swallow(struct conns *all, struct conn *c);
 

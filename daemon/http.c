@@ -312,7 +312,7 @@ static enum MHD_Result on_data(struct request *r, const char *data, size_t size)
         return MHD_NO;
     }
     if (r->phase == PHASE_DISCARD || r->reply.status) {
-        r->body_len += r->phase == PHASE_DISCARD ? size : 0;
+        r->body_len += size; /* counts towards the limit, though nothing is kept */
         return MHD_YES;
     }
     if (r->body_len + size > r->body_cap && body_grow(r, r->body_len + size, &e) < 0) {
@@ -382,17 +382,19 @@ static void on_completed(void *user, struct MHD_Connection *connection, void **s
     if (!r)
         return;
     struct server *s = r->server;
+    int told = conn_told(&s->http->conns, r->conn), done = code == MHD_REQUEST_TERMINATED_COMPLETED_OK;
+    if (told == 408 || told == 0)
+        metrics_reject(s->metrics, REJECT_SLOW);
     if (r->started_us) {
         double seconds = (double)(clock_us() - r->started_us) / 1e6;
-        if (r->reply.status && code == MHD_REQUEST_TERMINATED_COMPLETED_OK)
-            metrics_request(s->metrics, r->route ? r->route->path : "other", r->method, r->reply.status, seconds);
-        else
-            metrics_reject(s->metrics, conn_is_closed(&s->http->conns, r->conn) ? REJECT_SLOW : REJECT_CLIENT_GONE);
+        int status = done ? r->reply.status : told;
+        if (status > 0)
+            metrics_request(s->metrics, r->route ? r->route->path : "other", r->method, status, seconds);
+        else if (told < 0)
+            metrics_reject(s->metrics, REJECT_CLIENT_GONE);
         if (r->conf->access_log)
-            access_line(r, r->reply.status, seconds);
+            access_line(r, status > 0 ? status : 0, seconds);
         atomic_fetch_sub(&s->inflight, 1);
-    } else if (conn_is_closed(&s->http->conns, r->conn)) {
-        metrics_reject(s->metrics, REJECT_SLOW);
     }
     conn_enter(&s->http->conns, r->conn, CONN_IDLE, clock_ms() + r->conf->idle_timeout);
     request_free(r);

@@ -104,16 +104,16 @@ int listen_open(const char *word, size_t len, struct listener *out, struct err *
     }
     if (family == AF_INET6)
         setsockopt(l.fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one); /* so that [::] and 0.0.0.0 can be given together */
-    if (bind(l.fd, &a.a.any, a.size) < 0 || listen(l.fd, BACKLOG) < 0) {
+    /* Whoever may write to a unix socket may change things: the mode is set before the first can connect. */
+    if (bind(l.fd, &a.a.any, a.size) < 0 || (family == AF_UNIX && chmod(a.a.un.sun_path, 0660) < 0) ||
+        listen(l.fd, BACKLOG) < 0) {
         err_set(e, ERR_IO, "listen %.*s: %s", (int)len, word, strerror(errno));
         close(l.fd);
         return -1;
     }
     l.is_unix = family == AF_UNIX;
-    if (l.is_unix) {
+    if (l.is_unix)
         snprintf(l.path, sizeof l.path, "%s", a.a.un.sun_path);
-        chmod(l.path, 0660); /* whoever may write to it may change things */
-    }
     l.is_loopback = family == AF_INET    ? ntohl(a.a.v4.sin_addr.s_addr) >> 24 == 127
                     : family == AF_INET6 ? IN6_IS_ADDR_LOOPBACK(&a.a.v6.sin6_addr)
                                          : 0;

@@ -39,16 +39,19 @@ match "-t, unknown key: file, line and key" 'bad\.conf:3:.*max_bdy' "$(cat "$tmp
 resnetd --model "$tmp/no-such-model" -t >"$tmp/out" 2>&1
 equal "-t, missing model: exit status" 1 $?
 match "-t, missing model: its path" 'no-such-model' "$(cat "$tmp/out")"
+resnetd --model "$bundled" --model "$bundled/" -t >"$tmp/out" 2>&1
+equal "two models of one name: exit status" 2 $?
+match "two models of one name: the name" 'two models of the name resnet20-cifar10' "$(cat "$tmp/out")"
 resnetd --model "$tmp/no-such-model" --listen 127.0.0.1:1 >"$tmp/out" 2>&1
 equal "start with a missing model: exit status" 1 $?
 
 # ---- predictions
 
 conf=$tmp/resnetd.conf
-write_conf() # MAX_BODY
+write_conf() # MAX_BODY [QUEUE]
 {
-    printf '[server]\nmax_body = %s\nlisten = 127.0.0.1:1\nadmin_token_file = %s\n[inference]\nqueue = 64\n[model.resnet20-cifar10]\npath = %s\nprecision = int8\nkeep = fp32\n' \
-        "$1" "$tmp/token" "$bundled" >"$conf"
+    printf '[server]\nmax_body = %s\nlisten = 127.0.0.1:1\nadmin_token_file = %s\n[inference]\nqueue = %s\n[model.resnet20-cifar10]\npath = %s\nprecision = int8\nkeep = fp32\n' \
+        "$1" "$tmp/token" "${2:-64}" "$bundled" >"$conf"
 }
 echo correct-horse-battery-staple >"$tmp/token"
 write_conf 1M
@@ -119,6 +122,9 @@ head -c $(($(wc -c <"$photo") / 2)) "$photo" >"$tmp/half.jpg"
 problem "a truncated JPEG" 422 /predict --data-binary "@$tmp/half.jpg"
 problem "JSON that is none" 400 /predict -H "$json" --data-binary '{"image":'
 problem "JSON without an image" 400 /predict -H "$json" --data-binary '{"picture":1}'
+{ printf '['; yes '0,' | head -n 100000 | tr -d '\n'; printf '0]'; } >"$tmp/many.json"
+problem "JSON of many values" 400 /predict -H "$json" --data-binary "@$tmp/many.json"
+match "JSON of many values: what is wanted instead" 'b64' "$body"
 problem "base64 that is none" 400 /predict -H "$json" --data-binary '{"image":{"b64":"*"}}'
 head -c 2000000 /dev/zero >"$tmp/large"
 problem "a body beyond max_body" 413 /predict --data-binary "@$tmp/large"
@@ -209,6 +215,8 @@ at_least() # WHAT MINIMUM VALUE
 }
 at_least "metrics: predictions answered" 15 "$(sample 'resnetd_http_requests_total\{.*predict.*code="200"')"
 at_least "metrics: refusals with 415" 1 "$(sample 'resnetd_http_requests_total\{.*predict.*code="415"')"
+at_least "metrics: refusals with 413 while the body came" 1 "$(sample 'resnetd_http_requests_total\{.*predict.*code="413"')"
+equal "metrics: none of which was slow" 0 "$(sample 'resnetd_requests_rejected_total\{reason="slow"')"
 at_least "metrics: inferences in int8" 10 "$(sample 'resnetd_inferences_total\{.*precision="int8"')"
 at_least "metrics: inferences in hybrid" 1 "$(sample 'resnetd_inferences_total\{.*precision="hybrid"')"
 for stage in queue decode preprocess inference; do
@@ -230,7 +238,7 @@ expect "status" 200 /v1/status
 # ---- reload
 
 problem "2 MB before the reload" 413 /predict --data-binary "@$tmp/large"
-write_conf 4M
+write_conf 4M 65
 kill -HUP "$daemon_pid"
 larger_body_accepted()
 {
@@ -239,6 +247,9 @@ larger_body_accepted()
 }
 checks=$((checks + 1))
 wait_for $patience larger_body_accepted || fail "SIGHUP applies a new max_body" "415 for 2 MB of zeros" "status $status: $body"
+match "what needs a restart is named" 'restart is needed for: inference.queue' "$(cat "$tmp/log")"
+expect "status after the reload" 200 /v1/status
+equal "what needs a restart stays in effect" '"queue":"64"' "$(printf '%s' "$body" | grep -o '"queue":"[0-9]*"')"
 write_conf banana
 kill -HUP "$daemon_pid"
 broken_reported()
@@ -256,7 +267,10 @@ equal "SIGTERM: exit status" 0 "$exit_status"
 
 # ---- SIGTERM under load: whatever was asked is answered; afterwards nobody listens
 
-start_daemon --model "$bundled" -o server.drain_timeout=60s
+start_daemon --model "$bundled" -o server.drain_timeout=60s --listen "unix:$tmp/socket"
+equal "unix socket: mode" 660 "$(stat -c %a "$tmp/socket")"
+request /precision --unix-socket "$tmp/socket" -X PUT -d '{"precision":"fp16"}' -H 'Host: anything'
+equal "unix socket: whoever may write to it may change things" fp16 "$(field active)"
 client() # NUMBER: asks until nobody answers the door; "status exit" of curl per request
 {
     while :; do
@@ -280,6 +294,7 @@ stop_daemon
 # shellcheck disable=SC2086
 wait $clients
 equal "SIGTERM under load: exit status" 0 "$exit_status"
+equal "SIGTERM under load: the unix socket is gone" "" "$(ls "$tmp" | grep socket)"
 # 7: connection refused. A 503 tells to come back later and is an answer, too.
 equal "SIGTERM under load: requests that failed" "" "$(cat "$tmp"/client.* | grep -vE '^200 0$|^503 0$|^000 7$')"
 
