@@ -410,11 +410,13 @@ static void on_connection(void *user, struct MHD_Connection *connection, void **
         *state = NULL;
         return;
     }
-    const union MHD_ConnectionInfo *fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    /* libmicrohttpd 1.0 answers every question in the same union: read one answer before asking the next. */
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    int fd = info ? info->connect_fd : -1;
     const union MHD_ConnectionInfo *peer = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
     struct conf *c = server_conf(h->server);
     struct conn *n =
-        fd ? conn_new(&h->conns, fd->connect_fd, peer ? peer->client_addr : NULL, clock_ms() + c->header_timeout) : NULL;
+        fd >= 0 ? conn_new(&h->conns, fd, peer ? peer->client_addr : NULL, clock_ms() + c->header_timeout) : NULL;
     if (n) {
         n->is_unix = door->listener.is_unix;
         n->bound_loopback = door->listener.is_loopback;
