@@ -5,6 +5,7 @@
 #include "models/dataset.h"
 
 #include "models/dataset_list.h"
+#include "models/input.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -36,46 +37,11 @@ struct dataset {
 
 /* ---- files */
 
-static int open_file(int dir, const char *name, uint64_t *bytes, struct err *e)
-{
-    struct stat st;
-    int fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY); /* a FIFO must not make us wait */
-    if (fd < 0)
-        return err_set(e, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, "%s", strerror(errno));
-    if (fstat(fd, &st) < 0) {
-        err_set(e, ERR_IO, "%s", strerror(errno));
-    } else if (!S_ISREG(st.st_mode)) {
-        err_set(e, ERR_INPUT, "not a regular file");
-    } else {
-        *bytes = (uint64_t)st.st_size;
-        return fd;
-    }
-    close(fd);
-    return -1;
-}
-
-static int read_at(int fd, uint8_t *out, size_t size, uint64_t offset, struct err *e)
-{
-    while (size > 0) {
-        ssize_t n = pread(fd, out, size, (off_t)offset);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return err_set(e, ERR_IO, "%s", strerror(errno));
-        if (n == 0)
-            return err_set(e, ERR_DAMAGED, "the file became shorter while it was read");
-        out += n;
-        size -= (size_t)n;
-        offset += (uint64_t)n;
-    }
-    return 0;
-}
-
 /* The whole file and a terminator into d->buffer. */
 static int read_file(struct dataset *d, const char *name, size_t *size, struct err *e)
 {
     uint64_t bytes = 0;
-    int result = -1, fd = open_file(d->dir, name, &bytes, e);
+    int result = -1, fd = input_open(d->dir, name, &bytes, e);
     if (fd < 0)
         return -1;
     if (bytes > DATASET_FILE_MAX) {
@@ -91,7 +57,7 @@ static int read_file(struct dataset *d, const char *name, size_t *size, struct e
         d->buffer = buffer;
         d->buffer_bytes = (size_t)bytes + 1;
     }
-    if (read_at(fd, d->buffer, (size_t)bytes, 0, e) == 0) {
+    if (input_read(fd, d->buffer, (size_t)bytes, 0, e) == 0) {
         d->buffer[bytes] = '\0';
         *size = (size_t)bytes;
         result = 0;
@@ -206,7 +172,7 @@ static int open_batches(struct dataset *d, struct err *e)
     for (int i = 0; i < d->files.count; i++) {
         const char *name = d->files.v[i].name;
         uint64_t bytes = 0;
-        int fd = open_file(d->dir, name, &bytes, e);
+        int fd = input_open(d->dir, name, &bytes, e);
         if (fd < 0)
             return err_prefix(e, "%.80s", name);
         close(fd);
@@ -323,8 +289,8 @@ static int read_record(struct dataset *d, int i, struct sample *out, struct err 
     uint64_t bytes = 0;
     for (; i >= file->label; file++)
         i -= file->label;
-    int fd = open_file(d->dir, file->name, &bytes, e);
-    int result = fd < 0 ? -1 : read_at(fd, record, sizeof record, (uint64_t)i * CIFAR_RECORD, e);
+    int fd = input_open(d->dir, file->name, &bytes, e);
+    int result = fd < 0 ? -1 : input_read(fd, record, sizeof record, (uint64_t)i * CIFAR_RECORD, e);
     if (fd >= 0)
         close(fd);
     int limit = d->label_count > 0 && d->label_count < CIFAR_CLASSES ? d->label_count : CIFAR_CLASSES;

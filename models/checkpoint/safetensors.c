@@ -8,12 +8,11 @@
 
 #include "kernels/half.h"
 #include "models/checkpoint/safetensors_header.h"
+#include "models/input.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
@@ -35,49 +34,13 @@ static int fail_path(const char *path, struct err *e)
     return len > keep ? err_prefix(e, "...%s", path + len - keep) : err_prefix(e, "%s", path);
 }
 
-static int read_at(int fd, void *out, uint64_t size, uint64_t offset, struct err *e)
-{
-    char *p = out;
-    while (size > 0) {
-        ssize_t n = pread(fd, p, size > 1 << 30 ? 1 << 30 : (size_t)size, (off_t)offset);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return err_set(e, ERR_IO, "cannot be read: %s", strerror(errno));
-        if (n == 0)
-            return err_set(e, ERR_DAMAGED, "the file became shorter while it was read");
-        p += n;
-        size -= (uint64_t)n;
-        offset += (uint64_t)n;
-    }
-    return 0;
-}
-
-static int open_regular(const char *path, uint64_t *bytes, struct err *e)
-{
-    struct stat st;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY); /* a FIFO must not make us wait */
-    if (fd < 0)
-        return err_set(e, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, "%s", strerror(errno));
-    if (fstat(fd, &st) < 0) {
-        err_set(e, ERR_IO, "%s", strerror(errno));
-    } else if (!S_ISREG(st.st_mode)) {
-        err_set(e, ERR_INPUT, "not a regular file");
-    } else {
-        *bytes = (uint64_t)st.st_size;
-        return fd;
-    }
-    close(fd);
-    return -1;
-}
-
 static int read_header(struct st_file *f, struct err *e)
 {
     unsigned char start[9]; /* the length and the brace: no memory is taken for a file that is something else */
     uint64_t len = 0;
     if (f->bytes < sizeof start)
         return err_set(e, ERR_DAMAGED, "too short for a safetensors file (%llu bytes)", (unsigned long long)f->bytes);
-    if (read_at(f->fd, start, sizeof start, 0, e) < 0)
+    if (input_read(f->fd, start, sizeof start, 0, e) < 0)
         return -1;
     for (int i = 7; i >= 0; i--)
         len = len << 8 | start[i];
@@ -91,7 +54,7 @@ static int read_header(struct st_file *f, struct err *e)
     char *json = malloc((size_t)len);
     if (!json)
         return err_set(e, ERR_MEMORY, "no memory for a header of %llu bytes", (unsigned long long)len);
-    if (read_at(f->fd, json, len, 8, e) < 0) {
+    if (input_read(f->fd, json, len, 8, e) < 0) {
         free(json);
         return -1;
     }
@@ -109,7 +72,7 @@ int st_open(const char *path, struct st_file **out, struct err *e)
         free(f);
         return err_set(e, ERR_MEMORY, "no memory to open a file");
     }
-    f->fd = open_regular(path, &f->bytes, e);
+    f->fd = input_open(AT_FDCWD, path, &f->bytes, e);
     if (f->fd < 0 || read_header(f, e) < 0) {
         st_close(f);
         return fail_path(path, e);
@@ -181,7 +144,7 @@ static int fail_tensor(const struct st_file *f, const struct st_tensor *t, struc
 
 int st_read(const struct st_file *f, const struct st_tensor *t, void *out, struct err *e)
 {
-    return read_at(f->fd, out, t->end - t->begin, f->data + t->begin, e) < 0 ? fail_tensor(f, t, e) : 0;
+    return input_read(f->fd, out, t->end - t->begin, f->data + t->begin, e) < 0 ? fail_tensor(f, t, e) : 0;
 }
 
 union element {
@@ -235,7 +198,7 @@ int st_read_float(const struct st_file *f, const struct st_tensor *t, float *out
     uint64_t size = st_dtype_bytes(t->dtype);
     for (uint64_t at = t->begin; at < t->end;) {
         uint64_t n = t->end - at < sizeof part ? t->end - at : sizeof part;
-        if (read_at(f->fd, part, n, f->data + at, e) < 0)
+        if (input_read(f->fd, part, n, f->data + at, e) < 0)
             return fail_tensor(f, t, e);
         for (uint64_t i = 0; i < n; i += size)
             *out++ = to_float(t->dtype, part + i);
