@@ -83,11 +83,11 @@ static cJSON *read_body(struct request *r, enum precision *p, const char **model
     const char *text;
     cJSON *json = r->body_len ? json_parse_few((const char *)r->body, r->body_len, REQUEST_VALUES_MAX, e) : NULL;
     if (!r->body_len)
-        err_set(e, ERR_INPUT, "the body is empty; send {\"precision\":\"int8\"}");
+        err_set(e, ERR_INPUT, "the body is empty");
     if (!json)
         return NULL;
     *model = NULL;
-    int bad = !cJSON_IsObject(json) ? err_set(e, ERR_INPUT, "the body must be an object: {\"precision\":\"int8\"}") : 0;
+    int bad = !cJSON_IsObject(json) ? err_set(e, ERR_INPUT, "the body is not an object") : 0;
     bad = bad || json_only(json, members, e) < 0 || json_string(json, "precision", &text, e) < 0 ||
           precision_parse(text, p, e) < 0 || (cJSON_HasObjectItem(json, "model") && json_string(json, "model", model, e) < 0);
     if (bad) {
@@ -106,7 +106,8 @@ void api_precision_switch(struct request *r)
     int slot;
     cJSON *json = read_body(r, &wanted, &model, &e);
     if (!json) {
-        reply_problem(&r->reply, PROBLEM_PARAMETER, "%s", e.text);
+        reply_problem(&r->reply, e.code == ERR_MEMORY ? PROBLEM_MEMORY : PROBLEM_PARAMETER, "%s; send {\"precision\":\"int8\"}",
+                      e.text);
         return;
     }
     int64_t begin = clock_us();

@@ -179,6 +179,11 @@ static int import(const struct options *o, const char *source, struct network *n
     struct st_file *f;
     if (st_open(source, &f, e) != 0)
         return -1;
+    const char *format = st_metadata(f, "format");
+    if (format && strcmp(format, "resnetd") == 0) {
+        st_close(f);
+        return err_set(e, ERR_INPUT, "%s is a model file already: resnetd and the other commands take it as it is", source);
+    }
     const char *preprocess = o->preprocess ? o->preprocess : guess_preset(f);
     int rc = set_preprocess(preprocess, n, e);
     if (rc == 0)

@@ -119,11 +119,6 @@ void log_info(const char *fmt, ...)
     LOG_BODY(LOG_LEVEL_INFO);
 }
 
-void log_debug(const char *fmt, ...)
-{
-    LOG_BODY(LOG_LEVEL_DEBUG);
-}
-
 void log_limited_v(struct log_limit *limit, enum log_level level, const char *fmt, va_list ap)
 {
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;

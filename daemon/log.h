@@ -20,7 +20,6 @@ void log_setup(enum log_level level, enum log_format format, enum log_prefix pre
 void log_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void log_warning(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void log_info(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-void log_debug(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* What repeats: one static struct per message class. */
 struct log_limit {

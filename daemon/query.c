@@ -2,6 +2,7 @@
 #include "daemon/query.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -90,8 +91,14 @@ int query_only(const struct query *q, const char *const *names, struct err *e)
         int known = 0;
         for (const char *const *n = names; *n; n++)
             known |= strcmp(*n, q->items[i].name) == 0;
-        if (!known)
-            return err_set(e, ERR_INPUT, "unknown parameter '%.40s'", q->items[i].name);
+        if (!known) {
+            char list[160] = "";
+            for (const char *const *n = names; *n; n++) {
+                size_t len = strlen(list);
+                snprintf(list + len, sizeof list - len, "%s%s", len ? ", " : "", *n);
+            }
+            return err_set(e, ERR_INPUT, "unknown parameter '%.40s'; there are %s", q->items[i].name, list);
+        }
     }
     return 0;
 }

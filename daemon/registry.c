@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "daemon/registry.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <malloc.h>
 #include <math.h>
@@ -114,7 +115,9 @@ static int choose(const char *name, const char *path, int wanted, int available,
             return (int)best_first[i];
     struct network n = {0}; /* one file that cannot be read: say why */
     struct stat st;
-    if (stat(path, &st) == 0 && S_ISREG(st.st_mode) && model_file_header(path, &n, e) < 0) {
+    if (stat(path, &st) < 0)
+        return err_set(e, ERR_NOT_FOUND, "model %s: %s: %s", name, path, strerror(errno));
+    if (S_ISREG(st.st_mode) && model_file_header(path, &n, e) < 0) {
         network_free(&n);
         return -1;
     }

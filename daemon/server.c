@@ -41,7 +41,7 @@ int server_read_conf(const struct server *s, struct conf **out, struct err *e)
         if (kernels_find(c->kernels))
             err_set(e, ERR_UNSUPPORTED, "kernels = %s: this CPU cannot run them", c->kernels);
         else
-            err_set(e, ERR_INPUT, "kernels = %s: there are none of that name", c->kernels);
+            err_set(e, ERR_INPUT, "kernels = %s: there are none of that name; auto takes the best", c->kernels);
         goto failed;
     }
     if (c->model_count == 0) {

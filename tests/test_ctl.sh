@@ -201,6 +201,8 @@ head -c 5000 "$tmp/small.safetensors" >"$tmp/short.safetensors"
 expect 1 import "$tmp/short.safetensors" -o "$tmp/wrong"
 says short.safetensors
 expect 1 import /nonexistent -o "$tmp/wrong"
+expect 1 import "$d/fp32.safetensors" -o "$tmp/wrong"
+says 'is a model file already'
 [ ! -e "$tmp/wrong" ] || complain "a failed import leaves something behind"
 
 # ---- quantize, inspect

@@ -38,7 +38,7 @@ equal "-t, unknown key: exit status" 1 $?
 match "-t, unknown key: file, line and key" 'bad\.conf:3:.*max_bdy' "$(cat "$tmp/out")"
 resnetd --model "$tmp/no-such-model" -t >"$tmp/out" 2>&1
 equal "-t, missing model: exit status" 1 $?
-match "-t, missing model: its path" 'no-such-model' "$(cat "$tmp/out")"
+match "-t, missing model: its path and why" 'no-such-model: No such file' "$(cat "$tmp/out")"
 resnetd --model "$bundled" --model "$bundled/" -t >"$tmp/out" 2>&1
 equal "two models of one name: exit status" 2 $?
 match "two models of one name: the name" 'two models of the name resnet20-cifar10' "$(cat "$tmp/out")"
@@ -115,6 +115,7 @@ for query in top_k=0 top_k=$((classes + 1)) top_k=-1 top_k=3x top_k= threshold=2
     'top_k=1&top_k=2' top_k=%zz; do
     problem "parameter $query" 400 "/predict?$query" --data-binary "@$photo"
 done
+match "an unknown parameter: those that there are" 'unknown.*nocolour.*top_k, threshold' "$(curl -s "$url/predict?nocolour=1" --data-binary "@$photo")"
 problem "unknown model" 404 '/predict?model=resnet9000' --data-binary "@$photo"
 problem "text" 415 /predict --data-binary 'this is no image' -H 'Content-Type: image/jpeg'
 problem "an empty body" 400 /predict -X POST -H 'Content-Length: 0'
