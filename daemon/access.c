@@ -54,7 +54,9 @@ static int token_matches(const struct request *r, const char *given)
     ssize_t n = fd < 0 ? -1 : read(fd, token, sizeof token);
     if (fd >= 0)
         close(fd);
-    while (n > 0 && strchr(" \t\r\n", token[n - 1]))
+    const char *eol = n > 0 ? memchr(token, '\n', (size_t)n) : NULL;
+    n = eol ? eol - token : n; /* the first line, as resnetctl --token-file reads it */
+    while (n > 0 && strchr(" \t\r", token[n - 1]))
         n--;
     if (n < 16) {
         log_limited(&limit, LOG_LEVEL_ERROR, "admin_token_file %s: cannot be read, or holds fewer than 16 characters",

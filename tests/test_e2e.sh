@@ -53,7 +53,7 @@ write_conf() # MAX_BODY [QUEUE]
     printf '[server]\nmax_body = %s\nlisten = 127.0.0.1:1\nadmin_token_file = %s\n[inference]\nqueue = %s\n[model.resnet20-cifar10]\npath = %s\nprecision = int8\nkeep = fp32\n' \
         "$1" "$tmp/token" "${2:-64}" "$bundled" >"$conf"
 }
-echo correct-horse-battery-staple >"$tmp/token"
+printf 'correct-horse-battery-staple\nand what it is for\n' >"$tmp/token"
 write_conf 1M
 start_daemon -c "$conf"
 
