@@ -62,10 +62,17 @@ static const struct ctl_usage drain_usage = {"drain [--url URL] [--token-file FI
 
 /* ---- what people see ---- */
 
+/* What a daemon sends is not for the terminal to obey. */
+static void print_text(const char *s)
+{
+    for (; *s; s++)
+        putchar((unsigned char)*s < 0x20 || *s == 0x7f ? '?' : *s);
+}
+
 static void print_scalar(const cJSON *v)
 {
     if (cJSON_IsString(v))
-        printf("%s", v->valuestring);
+        print_text(v->valuestring);
     else if (cJSON_IsNumber(v))
         printf("%.15g", v->valuedouble);
     else
@@ -95,7 +102,9 @@ static void print_tree(const cJSON *v, int indent)
             printf("\n");
         cJSON_ArrayForEach(child, v)
         {
-            printf("%*s%-20s ", indent, "", child->string ? child->string : "-");
+            printf("%*s", indent, "");
+            print_text(child->string ? child->string : "-");
+            printf("%*s ", child->string && strlen(child->string) < 20 ? 20 - (int)strlen(child->string) : 0, "");
             print_tree(child, indent + 2);
         }
     } else {
@@ -111,7 +120,10 @@ static void print_predictions(const char *file, const cJSON *body)
     const char *precision = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(model, "precision"));
     const cJSON *timing = cJSON_GetObjectItemCaseSensitive(body, "timing_ms");
     const cJSON *total = cJSON_GetObjectItemCaseSensitive(timing, "total");
-    printf("%s: %s %s", file, name ? name : "?", precision ? precision : "?");
+    printf("%s: ", file);
+    print_text(name ? name : "?");
+    printf(" ");
+    print_text(precision ? precision : "?");
     if (cJSON_IsNumber(total))
         printf(", %.1f ms", total->valuedouble);
     printf("\n");
@@ -120,8 +132,11 @@ static void print_predictions(const char *file, const cJSON *body)
         const cJSON *class = cJSON_GetObjectItemCaseSensitive(p, "class");
         const cJSON *probability = cJSON_GetObjectItemCaseSensitive(p, "probability");
         const char *label = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(p, "label"));
-        if (cJSON_IsNumber(class) && cJSON_IsNumber(probability))
-            printf("  %6.2f %%  %4d  %s\n", 100 * probability->valuedouble, class->valueint, label ? label : "");
+        if (cJSON_IsNumber(class) && cJSON_IsNumber(probability)) {
+            printf("  %6.2f %%  %4d  ", 100 * probability->valuedouble, class->valueint);
+            print_text(label ? label : "");
+            printf("\n");
+        }
     }
 }
 

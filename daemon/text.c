@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "models/utf8.h"
+
 static int text_room(struct text *t, size_t more)
 {
     if (t->failed || more >= (size_t)-1 / 2 - t->len) {
@@ -57,39 +59,23 @@ void text_printf(struct text *t, const char *fmt, ...)
     t->len += (size_t)n;
 }
 
-/* Length of the UTF-8 sequence at s, 0 when it is none (overlong, surrogate, beyond U+10FFFF, cut). */
-static int utf8_length(const unsigned char *s)
-{
-    if (s[0] < 0x80)
-        return 1;
-    int n = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
-    if (s[0] < 0xc2 || s[0] > 0xf4)
-        return 0;
-    for (int i = 1; i < n; i++)
-        if ((s[i] & 0xc0) != 0x80)
-            return 0;
-    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf0 && s[1] < 0x90) ||
-        (s[0] == 0xf4 && s[1] > 0x8f))
-        return 0;
-    return n;
-}
-
 void text_json(struct text *t, const char *s)
 {
+    size_t n, left = strlen(s);
     text_add(t, "\"", 1);
-    for (const unsigned char *p = (const unsigned char *)s; *p;) {
-        int n = utf8_length(p);
+    for (const char *p = s; left; p += n, left -= n) {
+        unsigned char c = (unsigned char)*p;
+        n = utf8_length(p, left);
         if (n == 0) {
             text_puts(t, "\\ufffd");
             n = 1;
-        } else if (*p == '"' || *p == '\\') {
-            text_printf(t, "\\%c", *p);
-        } else if (*p < 0x20 || *p == 0x7f) {
-            text_printf(t, "\\u%04x", *p);
+        } else if (c == '"' || c == '\\') {
+            text_printf(t, "\\%c", c);
+        } else if (c < 0x20 || c == 0x7f) {
+            text_printf(t, "\\u%04x", c);
         } else {
-            text_add(t, (const char *)p, (size_t)n);
+            text_add(t, p, n);
         }
-        p += n;
     }
     text_add(t, "\"", 1);
 }

@@ -2,6 +2,8 @@
 
 #include "models/err.h"
 
+#include "models/utf8.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -20,9 +22,11 @@ int err_set(struct err *e, enum err_code code, const char *fmt, ...)
         return -1;
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(e->text, sizeof e->text, fmt, ap);
+    int n = vsnprintf(e->text, sizeof e->text, fmt, ap);
     va_end(ap);
     e->code = code;
+    if (n >= (int)sizeof e->text)
+        utf8_mend_end(e->text);
     sanitise(e->text);
     return -1;
 }
@@ -42,12 +46,12 @@ int err_prefix(struct err *e, const char *fmt, ...)
         memcpy(prefix + length, ": ", 2);
         length += 2;
     }
-    size_t keep = strlen(e->text);
-    if (keep > room - length)
-        keep = room - length;
+    size_t whole = strlen(e->text), keep = whole < room - length ? whole : room - length;
     memmove(e->text + length, e->text, keep);
     memcpy(e->text, prefix, length);
     e->text[length + keep] = 0;
+    if (keep < whole)
+        utf8_mend_end(e->text);
     sanitise(e->text);
     return -1;
 }

@@ -22,7 +22,7 @@ struct err {
     char text[320];
 };
 
-/* Writes code and text (cut to fit, control characters replaced) and returns -1, so that a caller can `return err_set(...)`.
+/* Writes code and text (cut to fit, between UTF-8 characters; control characters replaced) and returns -1, so that a caller can `return err_set(...)`.
    e may be NULL. */
 int err_set(struct err *e, enum err_code code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 

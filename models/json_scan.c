@@ -2,6 +2,8 @@
 
 #include "models/json_scan.h"
 
+#include "models/utf8.h"
+
 #include <string.h>
 
 _Static_assert(JSON_DEPTH_MAX <= 64, "json_scan.objects has one bit per level");
@@ -49,24 +51,6 @@ static void skip_space(struct json_scan *s)
 static char peek(const struct json_scan *s)
 {
     return s->at < s->end ? *s->at : '\0';
-}
-
-/* Bytes of the UTF-8 sequence at p, 0 when it is none: overlong, a surrogate, beyond U+10FFFF, cut off (RFC 3629, section 4). */
-static size_t utf8_length(const unsigned char *p, size_t left)
-{
-    if (p[0] < 0x80)
-        return 1;
-    size_t n = p[0] >= 0xf0 ? 4 : p[0] >= 0xe0 ? 3 : 2;
-    if (p[0] < 0xc2 || p[0] > 0xf4 || left < n)
-        return 0;
-    unsigned char low = p[0] == 0xe0 ? 0xa0 : p[0] == 0xf0 ? 0x90 : 0x80;
-    unsigned char high = p[0] == 0xed ? 0x9f : p[0] == 0xf4 ? 0x8f : 0xbf;
-    if (p[1] < low || p[1] > high)
-        return 0;
-    for (size_t i = 2; i < n; i++)
-        if ((p[i] & 0xc0) != 0x80)
-            return 0;
-    return n;
 }
 
 /* Four hexadecimal digits, or -1. */
@@ -125,7 +109,7 @@ static int scan_string(struct json_scan *s, struct err *e)
                 return -1;
             continue;
         }
-        size_t n = c < 0x20 ? 0 : utf8_length((const unsigned char *)s->at, (size_t)(s->end - s->at));
+        size_t n = c < 0x20 ? 0 : utf8_length(s->at, (size_t)(s->end - s->at));
         if (!n) {
             fail(s, e, c < 0x20 ? "a control character in a string" : "not UTF-8");
             return -1;

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "models/json.h"
+#include "models/utf8.h"
 
 #define LABELS_FILE_MAX (32 << 20) /* bytes: more than GRAPH_CHANNELS_MAX labels of LABEL_MAX bytes with their quotes */
 
@@ -79,27 +80,12 @@ void layer_free(struct layer *l)
     *l = (struct layer){0};
 }
 
-/* Bytes of the UTF-8 sequence at s, 0 when it is none: no overlong forms, surrogates, or anything beyond U+10FFFF. */
-static size_t utf8_length(const unsigned char *s, size_t size)
-{
-    const unsigned char c = s[0];
-    const size_t n = c < 0x80 ? 1 : c >= 0xc2 && c <= 0xdf ? 2 : (c & 0xf0) == 0xe0 ? 3 : c >= 0xf0 && c <= 0xf4 ? 4 : 0;
-    if (n > size)
-        return 0;
-    for (size_t i = 1; i < n; i++)
-        if ((s[i] & 0xc0) != 0x80)
-            return 0;
-    if ((c == 0xe0 && s[1] < 0xa0) || (c == 0xed && s[1] > 0x9f) || (c == 0xf0 && s[1] < 0x90) || (c == 0xf4 && s[1] > 0x8f))
-        return 0;
-    return n;
-}
-
 int label_check(const char *label, size_t size, struct err *e)
 {
     if (size == 0 || size > LABEL_MAX)
         return err_set(e, ERR_INPUT, "a label has %zu bytes, must have 1 to %d", size, LABEL_MAX);
     for (size_t i = 0; i < size;) {
-        const size_t n = utf8_length((const unsigned char *)label + i, size - i);
+        const size_t n = utf8_length(label + i, size - i);
         if (n == 0)
             return err_set(e, ERR_INPUT, "a label is not UTF-8");
         if ((unsigned char)label[i] < 0x20 || label[i] == 0x7f)

@@ -268,7 +268,8 @@ equal "SIGTERM: exit status" 0 "$exit_status"
 
 # ---- SIGTERM under load: whatever was asked is answered; afterwards nobody listens
 
-start_daemon --model "$bundled" -o server.drain_timeout=60s --listen "unix:$tmp/socket"
+start_daemon --model "$bundled" -o server.drain_timeout=60s --listen "unix:$tmp/socket" -o "server.hosts=$(printf 'red\033[31m')"
+match "resnetctl status: no command to the terminal" 'red\?\[31m' "$(resnetctl status --url "unix:$tmp/socket")"
 equal "unix socket: mode" 660 "$(stat -c %a "$tmp/socket")"
 request /precision --unix-socket "$tmp/socket" -X PUT -d '{"precision":"fp16"}' -H 'Host: anything'
 equal "unix socket: whoever may write to it may change things" fp16 "$(field active)"
