@@ -45,6 +45,11 @@ static const struct ctl_option predict_options[] = {
     {"model", 0, CTL_TEXT, offsetof(struct options, model), 0, 0, "N", "ask for the model of that name"},
     {0},
 };
+static const struct ctl_option precision_options[] = {
+    COMMON_OPTIONS,
+    {"model", 0, CTL_TEXT, offsetof(struct options, model), 0, 0, "N", "of the model of that name (default: the first)"},
+    {0},
+};
 
 static const struct ctl_usage status_usage = {"status [--url URL] [--json]", "Shows what a running daemon is doing.", options, 0,
                                               0};
@@ -53,8 +58,8 @@ static const struct ctl_usage predict_usage = {
     "Has a running daemon classify images. An image that it refuses is reported, the others are still sent.", predict_options, 1,
     -1};
 static const struct ctl_usage precision_usage = {
-    "precision [P] [--url URL] [--token-file FILE] [--json]",
-    "Shows the precisions of a running daemon, or switches it to P: fp32, fp16, hybrid or int8.", options, 0, 1};
+    "precision [P] [--model N] [--url URL] [--token-file FILE] [--json]",
+    "Shows the precisions of a running daemon, or switches it to P: fp32, fp16, hybrid or int8.", precision_options, 0, 1};
 static const struct ctl_usage reload_usage = {"reload [--url URL] [--token-file FILE] [--json]",
                                               "Has a running daemon read its configuration and models again.", options, 0, 0};
 static const struct ctl_usage drain_usage = {"drain [--url URL] [--token-file FILE] [--json]",
@@ -221,14 +226,21 @@ int ctl_precision(int argc, char **argv)
     int status, first = parse(&precision_usage, argc, argv, &o, &status);
     if (first < 0)
         return status;
-    if (first == argc)
-        return ask_and_show(&o, &(struct ctl_request){.method = "GET", .path = "/precision"});
     enum precision p;
     struct err e;
-    char body[64];
+    char path[32 + NETWORK_NAME_MAX] = "/precision", body[64 + NETWORK_NAME_MAX], model[16 + NETWORK_NAME_MAX] = "";
+    if (o.model && name_check(o.model, &e) != 0) /* which leaves nothing to be escaped */
+        return ctl_wrong(&precision_usage, "%s", e.text);
+    if (first == argc) {
+        if (o.model)
+            snprintf(path, sizeof path, "/precision?model=%s", o.model);
+        return ask_and_show(&o, &(struct ctl_request){.method = "GET", .path = path});
+    }
     if (precision_parse(argv[first], &p, &e) != 0)
         return ctl_wrong(&precision_usage, "%s", e.text);
-    int n = snprintf(body, sizeof body, "{\"precision\":\"%s\"}", precision_name(p));
+    if (o.model)
+        snprintf(model, sizeof model, ",\"model\":\"%s\"", o.model);
+    int n = snprintf(body, sizeof body, "{\"precision\":\"%s\"%s}", precision_name(p), model);
     return ask_and_show(&o, &(struct ctl_request){"PUT", "/precision", "application/json", body, (size_t)n});
 }
 

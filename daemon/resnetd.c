@@ -391,7 +391,7 @@ int main(int argc, char **argv)
         s.overrides = overrides;
         s.override_count = o.count;
         s.cpus = count_cpus();
-        s.standard_precision = o.precision;
+        s.standard_precision = o.model_count ? NULL : o.precision;
         if (server_read_conf(&s, &s.conf, &e) < 0 || (o.test && registry_check(s.conf, &e) < 0)) {
             complain("%s", e.text);
             status = EXIT_FAILED;

@@ -44,6 +44,12 @@ int server_read_conf(const struct server *s, struct conf **out, struct err *e)
             err_set(e, ERR_INPUT, "kernels = %s: there are none of that name; auto takes the best", c->kernels);
         goto failed;
     }
+    if (c->model_count && s->standard_precision) {
+        err_set(e, ERR_INPUT,
+                "--precision is for --model and for the bundled model; the configuration has models of its own, whose "
+                "precision is set there");
+        goto failed;
+    }
     if (c->model_count == 0) {
         struct conf_model *m = &c->models[0];
         m->path = strdup(STANDARD_MODEL);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "daemon/worker.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <pthreadpool.h>
 #include <stdlib.h>
@@ -120,23 +121,23 @@ static void *visit(void *gate)
     return NULL;
 }
 
-/* pthreadpool_create waits for ever for a thread that the system refused to start, so the system is asked first: 1 when it gives
-   n threads at a time. */
+/* pthreadpool_create waits for ever for a thread that the system refused to start, so the system is asked first: 0 when it gives
+   n threads at a time, else why not. */
 static int threads_available(int n)
 {
     pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
     pthread_t *threads = malloc((size_t)n * sizeof *threads);
-    int started = 0;
+    int started = 0, rc = 0;
     if (!threads)
-        return 0;
+        return ENOMEM;
     pthread_mutex_lock(&gate);
-    while (started < n && pthread_create(&threads[started], NULL, visit, &gate) == 0)
+    while (started < n && (rc = pthread_create(&threads[started], NULL, visit, &gate)) == 0)
         started++;
     pthread_mutex_unlock(&gate);
     for (int i = 0; i < started; i++)
         pthread_join(threads[i], NULL);
     free(threads);
-    return started == n;
+    return rc;
 }
 
 int workers_start(struct server *s, struct workers **out, struct err *e)
@@ -149,15 +150,18 @@ int workers_start(struct server *s, struct workers **out, struct err *e)
     for (int i = 0; i < count; i++) {
         struct worker *w = &all->w[i];
         w->all = all;
-        if (tasks > 1 && threads_available(tasks + 1)) /* and one for the worker */
-            w->pool = pthreadpool_create((size_t)tasks);
-        if ((tasks > 1 && !w->pool) || pthread_create(&w->thread, NULL, run, w) != 0) {
+        int rc = tasks > 1 ? threads_available(tasks + 1) : 0; /* and one for the worker */
+        if (tasks > 1 && rc == 0 && !(w->pool = pthreadpool_create((size_t)tasks)))
+            rc = ENOMEM;
+        if (rc == 0)
+            rc = pthread_create(&w->thread, NULL, run, w);
+        if (rc != 0) {
             if (w->pool)
                 pthreadpool_destroy(w->pool);
             queue_close(s->queue);
             workers_stop(all);
             workers_free(all);
-            return err_set(e, ERR_MEMORY, "cannot start worker %d of %d with %d threads", i + 1, count, tasks);
+            return err_set(e, ERR_MEMORY, "cannot start worker %d of %d with %d threads: %s", i + 1, count, tasks, strerror(rc));
         }
         all->count++;
     }

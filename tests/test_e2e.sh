@@ -48,6 +48,10 @@ equal "start with a missing model: exit status" 1 $?
 # ---- predictions
 
 conf=$tmp/resnetd.conf
+printf '[model.m]\npath = %s\n' "$bundled" >"$conf"
+resnetd -c "$conf" --precision fp16 -t >"$tmp/out" 2>&1
+equal "--precision beside configured models: exit status" 1 $?
+match "--precision beside configured models: where to set it" 'models of its own, whose precision' "$(cat "$tmp/out")"
 write_conf() # MAX_BODY [QUEUE]
 {
     printf '[server]\nmax_body = %s\nlisten = 127.0.0.1:1\nadmin_token_file = %s\n[inference]\nqueue = %s\n[model.resnet20-cifar10]\npath = %s\nprecision = int8\nkeep = fp32\n' \
@@ -169,6 +173,15 @@ done
 problem "PUT of a precision that there is not" 400 /precision -X PUT -H "$json" -d '{"precision":"fp17"}'
 problem "PUT without a precision" 400 /precision -X PUT -H "$json" -d '{}'
 
+resnetctl precision fp16 --model resnet20-cifar10 --url "$url" >"$tmp/out" 2>&1
+match "resnetctl precision --model" '^active  *fp16$' "$(cat "$tmp/out")"
+resnetctl precision int8 --model resnet9000 --url "$url" >"$tmp/out" 2>&1
+match "resnetctl precision of a model that there is not" 'resnet9000' "$(cat "$tmp/out")"
+resnetctl precision --model resnet9000 --url "$url" >"$tmp/out" 2>&1
+equal "resnetctl precision of a model that there is not: exit status" 1 $?
+switch int8
+equal "and back" 200 "$status"
+
 # ---- who may change things, and whom it talks to
 
 refused() # WHAT CURL OPTIONS...
@@ -223,7 +236,7 @@ at_least "metrics: inferences in hybrid" 1 "$(sample 'resnetd_inferences_total\{
 for stage in queue decode preprocess inference; do
     at_least "metrics: $stage observed" 15 "$(sample "resnetd_stage_duration_seconds_count\{.*stage=\"$stage\"")"
 done
-equal "metrics: switches" 4 "$(sample 'resnetd_precision_switches_total\{')"
+equal "metrics: switches" 6 "$(sample 'resnetd_precision_switches_total\{')"
 equal "metrics: int8 is active" 1 "$(sample 'resnetd_active_precision\{.*precision="int8"')"
 equal "metrics: fp16 is not" 0 "$(sample 'resnetd_active_precision\{.*precision="fp16"')"
 at_least "metrics: rejected by Host" 1 "$(sample 'resnetd_requests_rejected_total\{.*reason="host"')"
