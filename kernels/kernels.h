@@ -10,12 +10,14 @@
 
 struct gemm_s8;
 struct gemm_f32;
+struct vector_ops;
 
 struct kernels {
     const char *name;           /* what users write in `kernels = NAME`; NULL ends the table */
     unsigned need;              /* enum cpu_feature bits without which it must not run */
-    const struct gemm_s8 *s8;   /* int8 x int8 */
-    const struct gemm_f32 *f32; /* float x (float, half or int8 weights) */
+    const struct gemm_s8 *const *s8;   /* int8 x int8: widths of tile, preferred first, NULL ends */
+    const struct gemm_f32 *const *f32; /* float x (float, half or int8 weights), likewise */
+    const struct vector_ops *ops;
 };
 
 extern const struct kernels kernels_table[];

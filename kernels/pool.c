@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "kernels/half.h"
+#include "kernels/kernels.h"
+#include "kernels/tiles.h"
 
 size_t activation_bytes(enum precision p)
 {
@@ -19,19 +21,7 @@ static int8_t requantise(float t, int zero, int relu)
     return (int8_t)(lrintf(t) + zero);
 }
 
-/* y = max(y, x) over one pixel's channels. Finite halves order like integers once negative ones are flipped. */
-static void max_s8(int8_t *y, const int8_t *x, int c)
-{
-    for (int i = 0; i < c; i++)
-        y[i] = x[i] > y[i] ? x[i] : y[i];
-}
-
-static void max_f32(float *y, const float *x, int c)
-{
-    for (int i = 0; i < c; i++)
-        y[i] = x[i] > y[i] ? x[i] : y[i];
-}
-
+/* Finite halves order like integers once negative ones are flipped. */
 static int16_t half_order(uint16_t h)
 {
     return (int16_t)(h & 0x8000 ? h ^ 0x7fff : h);
@@ -43,7 +33,7 @@ static void max_f16(uint16_t *y, const uint16_t *x, int c)
         y[i] = half_order(x[i]) > half_order(y[i]) ? x[i] : y[i];
 }
 
-void maxpool_run(enum precision p, const struct pool_shape *s, const void *x, void *y, int images, int task, int tasks)
+void maxpool_run(const struct kernels *k, enum precision p, const struct pool_shape *s, const void *x, void *y, int images, int task, int tasks)
 {
     const size_t pixel = (size_t)s->c * activation_bytes(p);
     const int64_t rows = (int64_t)images * s->out_h;
@@ -60,47 +50,61 @@ void maxpool_run(enum precision p, const struct pool_shape *s, const void *x, vo
                 for (int w = w0; w < w1; w++) {
                     const char *from = image + ((size_t)h * (size_t)s->in_w + (size_t)w) * pixel;
                     if (p == PRECISION_INT8)
-                        max_s8((int8_t *)to, (const int8_t *)from, s->c);
+                        k->ops->max_s8((size_t)s->c, (const int8_t *)from, (int8_t *)to);
                     else if (p == PRECISION_FP16)
                         max_f16((uint16_t *)(void *)to, (const uint16_t *)(const void *)from, s->c);
                     else
-                        max_f32((float *)(void *)to, (const float *)(const void *)from, s->c);
+                        k->ops->max_f32((size_t)s->c, (const float *)(const void *)from, (float *)(void *)to);
                 }
         }
     }
 }
 
-static void avgpool_channel(enum precision p, int pixels, int c, const struct quant *in, const struct quant *out, const void *x,
-                            void *y)
+#define AVGPOOL_BLOCK 256 /* channels summed at a time, on the stack */
+
+static void avgpool_s8(const struct kernels *k, int pixels, int c, int count, const struct quant *in, const struct quant *out,
+                       const int8_t *x, int8_t *y)
 {
-    if (p == PRECISION_INT8) {
-        int32_t sum = 0;
-        for (int i = 0; i < pixels; i++)
-            sum += ((const int8_t *)x)[(size_t)i * (size_t)c] - in->zero;
-        float m = in->scale / ((float)pixels * out->scale);
-        *(int8_t *)y = requantise((float)sum * m, out->zero, 0);
-        return;
-    }
-    float sum = 0;
+    int32_t sum[AVGPOOL_BLOCK];
+    const float m = in->scale / ((float)pixels * out->scale);
+    for (int i = 0; i < count; i++)
+        sum[i] = -pixels * in->zero;
     for (int i = 0; i < pixels; i++)
-        sum += p == PRECISION_FP16 ? half_to_float(((const uint16_t *)x)[(size_t)i * (size_t)c])
-                                   : ((const float *)x)[(size_t)i * (size_t)c];
-    float mean = sum / (float)pixels;
-    if (p == PRECISION_FP16)
-        *(uint16_t *)y = half_from_float(mean);
-    else
-        *(float *)y = mean;
+        k->ops->sum_s8((size_t)count, x + (size_t)i * (size_t)c, sum);
+    for (int i = 0; i < count; i++)
+        y[i] = requantise((float)sum[i] * m, out->zero, 0);
 }
 
-void avgpool_run(enum precision p, int pixels, int c, const struct quant *in, const struct quant *out, const void *x, void *y,
-                 int images, int task, int tasks)
+static void avgpool_float(enum precision p, int pixels, int c, int count, const char *x, char *y)
+{
+    float sum[AVGPOOL_BLOCK] = {0};
+    for (int i = 0; i < pixels; i++)
+        for (int j = 0; j < count; j++)
+            sum[j] += p == PRECISION_FP16 ? half_to_float(((const uint16_t *)(const void *)x)[(size_t)i * (size_t)c + (size_t)j])
+                                          : ((const float *)(const void *)x)[(size_t)i * (size_t)c + (size_t)j];
+    for (int j = 0; j < count; j++) {
+        const float mean = sum[j] / (float)pixels;
+        if (p == PRECISION_FP16)
+            ((uint16_t *)(void *)y)[j] = half_from_float(mean);
+        else
+            ((float *)(void *)y)[j] = mean;
+    }
+}
+
+void avgpool_run(const struct kernels *k, enum precision p, int pixels, int c, const struct quant *in, const struct quant *out,
+                 const void *x, void *y, int images, int task, int tasks)
 {
     const size_t size = activation_bytes(p);
-    const int64_t all = (int64_t)images * c;
-    for (int64_t i = all * task / tasks; i < all * (task + 1) / tasks; i++) {
-        size_t image = (size_t)(i / c), channel = (size_t)(i % c);
-        avgpool_channel(p, pixels, c, in, out, (const char *)x + (image * (size_t)pixels * (size_t)c + channel) * size,
-                        (char *)y + (size_t)i * size);
+    const int blocks = (c + AVGPOOL_BLOCK - 1) / AVGPOOL_BLOCK;
+    const int64_t all = (int64_t)images * blocks;
+    for (int64_t b = all * task / tasks; b < all * (task + 1) / tasks; b++) {
+        const int first = (int)(b % blocks) * AVGPOOL_BLOCK, count = c - first < AVGPOOL_BLOCK ? c - first : AVGPOOL_BLOCK;
+        const char *from = (const char *)x + ((size_t)(b / blocks) * (size_t)pixels * (size_t)c + (size_t)first) * size;
+        char *to = (char *)y + ((size_t)(b / blocks) * (size_t)c + (size_t)first) * size;
+        if (p == PRECISION_INT8)
+            avgpool_s8(k, pixels, c, count, in, out, (const int8_t *)from, (int8_t *)to);
+        else
+            avgpool_float(p, pixels, c, count, from, to);
     }
 }
 

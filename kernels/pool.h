@@ -27,12 +27,13 @@ size_t activation_bytes(enum precision p);
 
 /* Maximum over the part of each window that lies inside the image. Input and output share scale and zero point in int8.
    Every window must touch the image. */
-void maxpool_run(enum precision p, const struct pool_shape *s, const void *x, void *y, int images, int task, int tasks);
+void maxpool_run(const struct kernels *k, enum precision p, const struct pool_shape *s, const void *x, void *y, int images, int task,
+                 int tasks);
 
 /* Mean over all pixels, [images][pixels][c] -> [images][c]. Sums in float, or exactly in int32; int8:
    y = clamp(rne(f32(sum (q - zx)) * M) + zy) with M = sx / (pixels * sy) in float. */
-void avgpool_run(enum precision p, int pixels, int c, const struct quant *in, const struct quant *out, const void *x, void *y,
-                 int images, int task, int tasks);
+void avgpool_run(const struct kernels *k, enum precision p, int pixels, int c, const struct quant *in, const struct quant *out,
+                 const void *x, void *y, int images, int task, int tasks);
 
 /* y = a + b, with ReLU if asked, n elements. int8: t = f32(qa - za) * (sa / sy) + f32(qb - zb) * (sb / sy), each operation
    rounded once, then requantised; with ReLU the clamp starts at the zero point. */

@@ -10,27 +10,31 @@
 #include "kernels/tiles.h"
 
 #ifdef HAVE_AVX2
-static const struct gemm_s8 s8_avx2 = {6, 16, 2, 2, A_S16, gemm_s16s8s32_6x16c2__avx2, store_s8__avx2};
-static const struct gemm_f32 f32_avx2 = {6, 16, gemm_f32f32_6x16__avx2, gemm_f32f16_6x16__avx2, gemm_f32s8_6x16__avx2,
-                                         widen__avx2, narrow__avx2};
+static const struct gemm_s8 s8_6x16_avx2 = {6, 16, 2, 2, A_S16, gemm_s16s8s32_6x16c2__avx2, store_s8__avx2};
+static const struct gemm_f32 f32_6x16_avx2 = {6, 16, gemm_f32f32_6x16__avx2, gemm_f32f16_6x16__avx2, gemm_f32s8_6x16__avx2};
+static const struct gemm_s8 *const s8_avx2[] = {&s8_6x16_avx2, NULL};
+static const struct gemm_f32 *const f32_avx2[] = {&f32_6x16_avx2, NULL};
 #endif
 #ifdef HAVE_NEON
-static const struct gemm_s8 s8_neon = {4, 8, 2, 4, A_S8, gemm_s8s8s32_4x8c2__neon, store_s8__neon};
-static const struct gemm_f32 f32_neon = {6, 16, gemm_f32f32_6x16__neon, gemm_f32f16_6x16__neon, gemm_f32s8_6x16__neon,
-                                         widen__neon, narrow__neon};
+static const struct gemm_s8 s8_4x8_neon = {4, 8, 2, 4, A_S8, gemm_s8s8s32_4x8c2__neon, store_s8__neon};
+static const struct gemm_f32 f32_6x16_neon = {6, 16, gemm_f32f32_6x16__neon, gemm_f32f16_6x16__neon, gemm_f32s8_6x16__neon};
+static const struct gemm_s8 *const s8_neon[] = {&s8_4x8_neon, NULL};
+static const struct gemm_f32 *const f32_neon[] = {&f32_6x16_neon, NULL};
 #endif
-static const struct gemm_s8 s8_ref = {4, 8, 4, 4, A_S8, gemm_s8s8s32_4x8c4__ref, store_s8__ref};
-static const struct gemm_f32 f32_ref = {4, 8, gemm_f32f32_4x8__ref, gemm_f32f16_4x8__ref, gemm_f32s8_4x8__ref, widen__ref, narrow__ref};
+static const struct gemm_s8 s8_4x8_ref = {4, 8, 4, 4, A_S8, gemm_s8s8s32_4x8c4__ref, store_s8__ref};
+static const struct gemm_f32 f32_4x8_ref = {4, 8, gemm_f32f32_4x8__ref, gemm_f32f16_4x8__ref, gemm_f32s8_4x8__ref};
+static const struct gemm_s8 *const s8_ref[] = {&s8_4x8_ref, NULL};
+static const struct gemm_f32 *const f32_ref[] = {&f32_4x8_ref, NULL};
 
 const struct kernels kernels_table[] = { /* best first */
 #ifdef HAVE_AVX2
-    {"avx2", CPU_AVX2, &s8_avx2, &f32_avx2},
+    {"avx2", CPU_AVX2, s8_avx2, f32_avx2, &vector_ops__avx2},
 #endif
 #ifdef HAVE_NEON
-    {"neon", CPU_NEON, &s8_neon, &f32_neon},
+    {"neon", CPU_NEON, s8_neon, f32_neon, &vector_ops__neon},
 #endif
-    {"ref", 0, &s8_ref, &f32_ref}, /* needs nothing, always there */
-    {NULL, 0, NULL, NULL}};
+    {"ref", 0, s8_ref, f32_ref, &vector_ops__ref}, /* needs nothing, always there */
+    {NULL, 0, NULL, NULL, NULL}};
 
 const struct kernels *kernels_find(const char *name)
 {

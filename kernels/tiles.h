@@ -2,14 +2,17 @@
 //
 // tiles.h - private to kernels/: what a tile is, and the prototypes of all of them.
 //
-// A tile multiplies one panel of A (mr output pixels) with one panel of B (nr output channels): whole tiles only, no edges, no
-// policy. Edges live in conv.c. Names: operation, types of A B C, rows x columns of the tile, c = depths kept side by side,
-// two underscores, instruction set. `depth` counts k elements and is a multiple of ku.
+// A tile multiplies mr rows of A (output pixels) with one panel of B (nr output channels): whole tiles only, no edges, no policy.
+// Edges live in conv.c. Names: operation, types of A B C, rows x columns of the tile, c = depths kept side by side, two underscores,
+// instruction set.
+//
+// A is not packed: for each of `taps` places under the kernel and each row there is a pointer to `channels` elements that lie
+// together, in the tensor itself wherever that is possible (rows.h). channels is a multiple of ku; exactly that many are read.
+//
+//     rows: [taps][mr]    B panel: [taps][channels/kr][nr][kr]    tile: [mr][nr]
 //
 // The loops over a tile's rows carry `#pragma GCC unroll`: at -O2, with which distributions build, they would otherwise stay loops
 // and keep the accumulators in memory.
-//
-//     A panel: [depth/kr][mr][kr]    B panel: [depth/kr][nr][kr]    tile: [mr][nr]
 
 #ifndef KERNELS_TILES_H
 #define KERNELS_TILES_H
@@ -18,12 +21,11 @@
 #include <stdint.h>
 
 #define TILE_MR_MAX 16
-#define TILE_NR_MAX 64
 
-/* How the bytes of A lie in its panel; conv.c puts what U8 adds back into the bias. */
+/* What the rows of an int8 tile hold; conv.c takes what U8 adds out of the bias. */
 enum a_form {
     A_S8,
-    A_S16, /* widened while packing, for multipliers without an int8 form */
+    A_S16, /* int16_t, for multipliers without an int8 form */
     A_U8   /* q + 128, for unsigned x signed multipliers */
 };
 
@@ -42,48 +44,57 @@ struct store_s8 {
     ptrdiff_t ld;               /* elements between output pixels */
 };
 
+/* One width of tile; several of a row of the table differ in mr and nr and share kr, ku and a_form. */
 struct gemm_s8 {
     int mr, nr, kr, ku;
     enum a_form a_form;
-    void (*tile)(int depth, const void *a, const int8_t *b, int32_t *tile);
+    void (*tile)(int taps, int channels, const void *const *rows, const int8_t *b, int32_t *tile);
     void (*store)(const struct store_s8 *s, const int32_t *tile, int nr, int rows, int cols);
 };
 
-/* Float tiles read A as float [depth][mr]; B [depth][nr] is float, half or int8, widened in registers. Sums in float, k rising. */
+/* Rows are float; B is float, half or int8, widened in registers; kr = ku = 1. Sums in float, k rising. */
 struct gemm_f32 {
     int mr, nr;
-    void (*tile_f32)(int depth, const float *a, const float *b, float *tile);
-    void (*tile_f16)(int depth, const float *a, const uint16_t *b, float *tile);
-    void (*tile_s8)(int depth, const float *a, const int8_t *b, float *tile);
-    void (*widen)(size_t n, const uint16_t *x, float *y);  /* half -> float */
-    void (*narrow)(size_t n, const float *x, uint16_t *y); /* float -> half, round to nearest even */
+    void (*tile_f32)(int taps, int channels, const void *const *rows, const float *b, float *tile);
+    void (*tile_f16)(int taps, int channels, const void *const *rows, const uint16_t *b, float *tile);
+    void (*tile_s8)(int taps, int channels, const void *const *rows, const int8_t *b, float *tile);
+};
+
+/* Everything else that wants vectors. */
+struct vector_ops {
+    void (*widen)(size_t n, const uint16_t *x, float *y);           /* half -> float */
+    void (*narrow)(size_t n, const float *x, uint16_t *y);          /* float -> half, round to nearest even */
+    void (*s8_to_s16)(size_t n, const int8_t *x, int16_t *y);
+    /* y = x * mult + bias, + add unless NULL, ReLU: each operation rounded once */
+    void (*finish)(size_t n, const float *x, const float *mult, const float *bias, const float *add, int relu, float *y);
+    void (*max_s8)(size_t n, const int8_t *x, int8_t *y);           /* y = max(x, y) */
+    void (*max_f32)(size_t n, const float *x, float *y);
+    void (*sum_s8)(size_t n, const int8_t *x, int32_t *y);          /* y += x */
 };
 
 /* ref/ */
-void gemm_s8s8s32_4x8c4__ref(int depth, const void *a, const int8_t *b, int32_t *tile);
+void gemm_s8s8s32_4x8c4__ref(int taps, int channels, const void *const *rows, const int8_t *b, int32_t *tile);
 void store_s8__ref(const struct store_s8 *s, const int32_t *tile, int nr, int rows, int cols);
-void gemm_f32f32_4x8__ref(int depth, const float *a, const float *b, float *tile);
-void gemm_f32f16_4x8__ref(int depth, const float *a, const uint16_t *b, float *tile);
-void gemm_f32s8_4x8__ref(int depth, const float *a, const int8_t *b, float *tile);
-void widen__ref(size_t n, const uint16_t *x, float *y);
-void narrow__ref(size_t n, const float *x, uint16_t *y);
+void store_s8_rest__ref(const struct store_s8 *s, const int32_t *tile, int nr, int rows, int cols, int from); /* from column `from` on */
+void gemm_f32f32_4x8__ref(int taps, int channels, const void *const *rows, const float *b, float *tile);
+void gemm_f32f16_4x8__ref(int taps, int channels, const void *const *rows, const uint16_t *b, float *tile);
+void gemm_f32s8_4x8__ref(int taps, int channels, const void *const *rows, const int8_t *b, float *tile);
+extern const struct vector_ops vector_ops__ref;
 
 /* x86/ */
-void gemm_s16s8s32_6x16c2__avx2(int depth, const void *a, const int8_t *b, int32_t *tile);
+void gemm_s16s8s32_6x16c2__avx2(int taps, int channels, const void *const *rows, const int8_t *b, int32_t *tile);
 void store_s8__avx2(const struct store_s8 *s, const int32_t *tile, int nr, int rows, int cols);
-void gemm_f32f32_6x16__avx2(int depth, const float *a, const float *b, float *tile);
-void gemm_f32f16_6x16__avx2(int depth, const float *a, const uint16_t *b, float *tile);
-void gemm_f32s8_6x16__avx2(int depth, const float *a, const int8_t *b, float *tile);
-void widen__avx2(size_t n, const uint16_t *x, float *y);
-void narrow__avx2(size_t n, const float *x, uint16_t *y);
+void gemm_f32f32_6x16__avx2(int taps, int channels, const void *const *rows, const float *b, float *tile);
+void gemm_f32f16_6x16__avx2(int taps, int channels, const void *const *rows, const uint16_t *b, float *tile);
+void gemm_f32s8_6x16__avx2(int taps, int channels, const void *const *rows, const int8_t *b, float *tile);
+extern const struct vector_ops vector_ops__avx2;
 
 /* arm/ */
-void gemm_s8s8s32_4x8c2__neon(int depth, const void *a, const int8_t *b, int32_t *tile);
+void gemm_s8s8s32_4x8c2__neon(int taps, int channels, const void *const *rows, const int8_t *b, int32_t *tile);
 void store_s8__neon(const struct store_s8 *s, const int32_t *tile, int nr, int rows, int cols);
-void gemm_f32f32_6x16__neon(int depth, const float *a, const float *b, float *tile);
-void gemm_f32f16_6x16__neon(int depth, const float *a, const uint16_t *b, float *tile);
-void gemm_f32s8_6x16__neon(int depth, const float *a, const int8_t *b, float *tile);
-void widen__neon(size_t n, const uint16_t *x, float *y);
-void narrow__neon(size_t n, const float *x, uint16_t *y);
+void gemm_f32f32_6x16__neon(int taps, int channels, const void *const *rows, const float *b, float *tile);
+void gemm_f32f16_6x16__neon(int taps, int channels, const void *const *rows, const uint16_t *b, float *tile);
+void gemm_f32s8_6x16__neon(int taps, int channels, const void *const *rows, const int8_t *b, float *tile);
+extern const struct vector_ops vector_ops__neon;
 
 #endif

@@ -163,12 +163,12 @@ static void run_task(void *user, size_t task)
     case OP_MAXPOOL: {
         struct pool_shape shape = {in->h,           in->w,           in->c,           node->h,       node->w,       node->kernel_h,
                                    node->kernel_w, node->stride_h, node->stride_w, node->pad_top, node->pad_left};
-        maxpool_run(n->precision, &shape, x, y, w->images, t, s->tasks);
+        maxpool_run(model_kernels(s->model), n->precision, &shape, x, y, w->images, t, s->tasks);
         break;
     }
     case OP_AVGPOOL:
-        avgpool_run(n->precision, in->h * in->w, in->c, q ? &q[step->in[0]] : NULL, q ? &q[step->node] : NULL, x, y, w->images, t,
-                    s->tasks);
+        avgpool_run(model_kernels(s->model), n->precision, in->h * in->w, in->c, q ? &q[step->in[0]] : NULL,
+                    q ? &q[step->node] : NULL, x, y, w->images, t, s->tasks);
         break;
     case OP_ADD:
         add_run(n->precision, (size_t)w->images * (size_t)node->h * (size_t)node->w * (size_t)node->c, step->relu,

@@ -169,8 +169,9 @@ static void compare(enum precision p, const struct conv_shape *s, const struct v
 
 static void check_conv(const struct kernels *k, enum precision p, const struct conv_shape *s, int images, struct variant v)
 {
-    snprintf(current, sizeof current, "%s conv precision %d images %d in %dx%dx%d out %dx%dx%d kernel %dx%d stride %d,%d pad %d,%d "
-             "groups %d residual %d relu %d logits %d tasks %d", k->name, (int)p, images, s->in_h, s->in_w, s->in_c, s->out_h,
+    snprintf(current, sizeof current, "%s %dx%d conv precision %d images %d in %dx%dx%d out %dx%dx%d kernel %dx%d stride %d,%d pad %d,%d "
+             "groups %d residual %d relu %d logits %d tasks %d", k->name, p == PRECISION_INT8 ? k->s8[0]->mr : k->f32[0]->mr,
+             p == PRECISION_INT8 ? k->s8[0]->nr : k->f32[0]->nr, (int)p, images, s->in_h, s->in_w, s->in_c, s->out_h,
              s->out_w, s->out_c, s->kernel_h, s->kernel_w, s->stride_h, s->stride_w, s->pad_top, s->pad_left, s->groups, v.residual,
              v.relu, v.logits, v.tasks);
     cases++;
@@ -250,8 +251,8 @@ static struct conv_shape shape(int h, int w, int in_c, int out_c, int kernel, in
 
 static void check_shapes(const struct kernels *k, enum precision p)
 {
-    const int mr = p == PRECISION_INT8 ? k->s8->mr : k->f32->mr, nr = p == PRECISION_INT8 ? k->s8->nr : k->f32->nr;
-    const int kr = p == PRECISION_INT8 ? k->s8->ku : 1;
+    const int mr = p == PRECISION_INT8 ? k->s8[0]->mr : k->f32[0]->mr, nr = p == PRECISION_INT8 ? k->s8[0]->nr : k->f32[0]->nr;
+    const int kr = p == PRECISION_INT8 ? k->s8[0]->ku : 1;
     const int depths[] = {1, kr - 1, kr, kr + 1, 2 * kr + 1, 63, 64, 65, 576};
     /* Dense: every edge of the tile in rows, columns and depth. */
     for (int m = 1; m <= 2 * mr + 1; m++)
@@ -289,7 +290,7 @@ static void check_shapes(const struct kernels *k, enum precision p)
 /* int8: requantisation at ties and limits, where a wrong rounding or sign would hide elsewhere. */
 static void check_ties(const struct kernels *k)
 {
-    const int channels = 2 * k->s8->nr + 3;
+    const int channels = 2 * k->s8[0]->nr + 3;
     struct conv_shape s = shape(1, 7, 1, channels, 1, 1, 0, 1);
     int8_t x[7] = {-128, -127, -1, 0, 1, 126, 127}, *w = malloc((size_t)channels), *y = malloc(7 * (size_t)channels);
     int8_t *expected = malloc(7 * (size_t)channels);
@@ -378,18 +379,18 @@ static void check_specification(void)
     cases += 10;
 }
 
-static void check_pools(void)
+static void check_pools(const struct kernels *k)
 {
-    snprintf(current, sizeof current, "pooling, add, shortcut");
+    snprintf(current, sizeof current, "%s pooling, add, shortcut", k->name);
     cases += 12;
     int8_t q[8] = {-128, 127, 3, -4, 10, -20, 7, 0}, out[16];
     struct quant in = {0.5f, -4}, to = {0.25f, 10};
     /* Channel 0: (-128 + 3 + 10 + 7) + 16 = -92, M = 0.5 / (4 * 0.25) = 0.5 -> -46 + 10. Channel 1: 103 + 16 = 119 -> 59.5 -> 60 + 10 */
-    avgpool_run(PRECISION_INT8, 4, 2, &in, &to, q, out, 1, 0, 1);
+    avgpool_run(k, PRECISION_INT8, 4, 2, &in, &to, q, out, 1, 0, 1);
     if (out[0] != -36 || out[1] != 70)
         fail("int8 average");
     struct pool_shape s = {2, 2, 2, 1, 1, 3, 3, 2, 2, 1, 1};
-    maxpool_run(PRECISION_INT8, &s, q, out, 1, 0, 1);
+    maxpool_run(k, PRECISION_INT8, &s, q, out, 1, 0, 1);
     if (out[0] != 10 || out[1] != 127)
         fail("int8 maximum");
     float f[8], fy[8];
@@ -398,12 +399,12 @@ static void check_pools(void)
         f[i] = (float)q[i] / 4 - 40;
         h[i] = half_from_float(f[i]);
     }
-    maxpool_run(PRECISION_FP32, &s, f, fy, 1, 0, 1);
-    maxpool_run(PRECISION_FP16, &s, h, hy, 1, 0, 1);
+    maxpool_run(k, PRECISION_FP32, &s, f, fy, 1, 0, 1);
+    maxpool_run(k, PRECISION_FP16, &s, h, hy, 1, 0, 1);
     if (fy[0] != 2.5f - 40 || fy[1] != 31.75f - 40 || half_to_float(hy[0]) != fy[0] || half_to_float(hy[1]) != fy[1])
         fail("float maximum of negative values");
-    avgpool_run(PRECISION_FP32, 4, 2, NULL, NULL, f, fy, 1, 0, 1);
-    avgpool_run(PRECISION_FP16, 4, 2, NULL, NULL, h, hy, 1, 0, 1);
+    avgpool_run(k, PRECISION_FP32, 4, 2, NULL, NULL, f, fy, 1, 0, 1);
+    avgpool_run(k, PRECISION_FP16, 4, 2, NULL, NULL, h, hy, 1, 0, 1);
     if (fy[0] != -46.75f || fabsf(half_to_float(hy[0]) - fy[0]) > 0.05f)
         fail("float average");
     /* 0.5 (7 - -4) = 5.5, 0.25 (2 - 10) = -2 -> 3.5 / 0.5 = 7 -> 7 + 1; and the negative of it with ReLU */
@@ -427,6 +428,51 @@ static void check_pools(void)
         shortcut_run(PRECISION_INT8, &sc, -9, pixels, out, 1, t, 3);
     if (memcmp(out, want, sizeof want) != 0)
         fail("shortcut");
+}
+
+/* The vector operations against ref's, at every length around a vector and with the output's neighbours watched. */
+static void check_vectors(const struct kernels *k)
+{
+    const struct vector_ops *v = k->ops, *ref = kernels_find("ref")->ops;
+    for (size_t n = 0; n <= 70; n++) {
+        struct guarded x = guarded(n * 4), m = guarded(n * 4), b = guarded(n * 4), a = guarded(n * 4);
+        float *fx = (void *)x.data, *fm = (void *)m.data, *fb = (void *)b.data, *fa = (void *)a.data, y[2][80], z[2][80];
+        int8_t *q = malloc(n + 1), s[2][80];
+        int16_t w[2][80];
+        int32_t sums[2][80];
+        snprintf(current, sizeof current, "%s vectors of %zu", k->name, n);
+        cases++;
+        for (size_t i = 0; i < n; i++) {
+            fx[i] = uniform(-3, 3);
+            fm[i] = uniform(-3, 3);
+            fb[i] = uniform(-3, 3);
+            fa[i] = uniform(-3, 3);
+            q[i] = random_s8(-128);
+        }
+        for (int which = 0; which < 2; which++) {
+            const struct vector_ops *o = which ? v : ref;
+            for (int i = 0; i < 80; i++) {
+                y[which][i] = z[which][i] = 0.25f;
+                s[which][i] = (int8_t)(7 * i);
+                w[which][i] = (int16_t)i;
+                sums[which][i] = i;
+            }
+            o->finish(n, fx, fm, fb, n % 2 ? fa : NULL, n % 3 == 0, y[which]);
+            o->max_f32(n, fx, z[which]);
+            o->max_s8(n, q, s[which]);
+            o->s8_to_s16(n, q, w[which]);
+            o->sum_s8(n, q, sums[which]);
+        }
+        if (memcmp(y[0], y[1], sizeof y[0]) != 0 || memcmp(z[0], z[1], sizeof z[0]) != 0)
+            fail("finish or max_f32 differs from ref");
+        if (memcmp(s[0], s[1], sizeof s[0]) != 0 || memcmp(w[0], w[1], sizeof w[0]) != 0 || memcmp(sums[0], sums[1], sizeof sums[0]) != 0)
+            fail("max_s8, s8_to_s16 or sum_s8 differs from ref");
+        free(q);
+        release(&x);
+        release(&m);
+        release(&b);
+        release(&a);
+    }
 }
 
 static void check_halves(void)
@@ -455,8 +501,8 @@ static void check_halves(void)
             uint16_t h[19];
             for (size_t i = 0; i < n; i++)
                 f[i] = uniform(-70000, 70000) * (rnd() % 4 ? 1e-6f : 1);
-            k->f32->narrow(n, f, h);
-            k->f32->widen(n, h, back);
+            k->ops->narrow(n, f, h);
+            k->ops->widen(n, h, back);
             for (size_t i = 0; i < n; i++)
                 if (h[i] != half_from_float(f[i]) || back[i] != half_to_float(h[i]))
                     fail("narrow or widen");
@@ -509,7 +555,6 @@ int main(int argc, char **argv)
     check_table();
     check_halves();
     check_specification();
-    check_pools();
     check_limits();
     for (const struct kernels *k = kernels_table; k->name; k++) {
         if (k->need & ~cpu_features()) {
@@ -517,10 +562,26 @@ int main(int argc, char **argv)
             continue;
         }
         unsigned long before = cases;
-        state = seed;
-        for (int p = 0; p < PRECISIONS; p++)
-            check_shapes(k, (enum precision)p);
-        check_ties(k);
+        /* Each width of tile alone, so that none is only chosen for shapes that nobody tried. */
+        for (const struct gemm_s8 *const *g = k->s8; *g; g++) {
+            const struct gemm_s8 *const one[] = {*g, NULL};
+            struct kernels only = *k;
+            only.s8 = one;
+            state = seed;
+            check_shapes(&only, PRECISION_INT8);
+            check_ties(&only);
+        }
+        for (const struct gemm_f32 *const *g = k->f32; *g; g++) {
+            const struct gemm_f32 *const one[] = {*g, NULL};
+            struct kernels only = *k;
+            only.f32 = one;
+            state = seed;
+            for (int p = 0; p < PRECISIONS; p++)
+                if (p != PRECISION_INT8)
+                    check_shapes(&only, (enum precision)p);
+        }
+        check_pools(k);
+        check_vectors(k);
         printf("%s: %lu cases\n", k->name, cases - before);
     }
     printf("seed %llu: %lu cases, %lu failures\n", (unsigned long long)seed, cases, failures);

@@ -234,11 +234,11 @@ void evaluate(const struct network *n, const uint8_t *rgb, float *logits)
         }
         case OP_MAXPOOL: {
             struct pool_shape s = {in->h, in->w, in->c, v->h, v->w, v->kernel_h, v->kernel_w, v->stride_h, v->stride_w, v->pad_top, v->pad_left};
-            maxpool_run(p, &s, t[v->in[0]], t[i], 1, 0, 1);
+            maxpool_run(kernels_find("ref"), p, &s, t[v->in[0]], t[i], 1, 0, 1);
             break;
         }
         case OP_AVGPOOL:
-            avgpool_run(p, in->h * in->w, in->c, q ? &q[v->in[0]] : NULL, q ? &q[i] : NULL, t[v->in[0]], t[i], 1, 0, 1);
+            avgpool_run(kernels_find("ref"), p, in->h * in->w, in->c, q ? &q[v->in[0]] : NULL, q ? &q[i] : NULL, t[v->in[0]], t[i], 1, 0, 1);
             break;
         case OP_SHORTCUT: {
             struct shortcut_shape s = {in->h, in->w, in->c, v->h, v->w, v->stride_h, v->stride_w, v->pad_before, v->pad_after};

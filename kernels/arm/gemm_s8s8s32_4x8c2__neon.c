@@ -15,26 +15,27 @@ static inline int8x8_t pair(const int8_t *a)
     return vreinterpret_s8_s16(vdup_n_s16(two));
 }
 
-void gemm_s8s8s32_4x8c2__neon(int depth, const void *a_panel, const int8_t *b, int32_t *tile)
+void gemm_s8s8s32_4x8c2__neon(int taps, int channels, const void *const *rows, const int8_t *b, int32_t *tile)
 {
-    const int8_t *a = a_panel;
     int32x4_t vacc[4][2];
 #pragma GCC unroll 4
     for (int i = 0; i < 4; i++)
         vacc[i][0] = vacc[i][1] = vdupq_n_s32(0);
-    for (int p = 0; p < depth; p += 4, a += 16, b += 32) { /* 2 + 2 depths: 4 rows of A, 8 columns of B */
-        int8x16_t vb01 = vld1q_s8(b), vb23 = vld1q_s8(b + 16);
+    for (int tap = 0; tap < taps; tap++, rows += 4)
+        for (int p = 0; p < channels; p += 4, b += 32) { /* 2 + 2 depths: 4 rows of A, 8 columns of B */
+            int8x16_t vb01 = vld1q_s8(b), vb23 = vld1q_s8(b + 16);
 #pragma GCC unroll 4
-        for (int i = 0; i < 4; i++) {
-            int8x8_t va01 = pair(a + 2 * i), va23 = pair(a + 8 + 2 * i);
-            int16x8_t low = vmull_s8(vget_low_s8(vb01), va01);
-            int16x8_t high = vmull_high_s8(vb01, vcombine_s8(va01, va01));
-            low = vmlal_s8(low, vget_low_s8(vb23), va23);
-            high = vmlal_high_s8(high, vb23, vcombine_s8(va23, va23));
-            vacc[i][0] = vpadalq_s16(vacc[i][0], low);
-            vacc[i][1] = vpadalq_s16(vacc[i][1], high);
+            for (int i = 0; i < 4; i++) {
+                const int8_t *a = (const int8_t *)rows[i] + p;
+                int8x8_t va01 = pair(a), va23 = pair(a + 2);
+                int16x8_t low = vmull_s8(vget_low_s8(vb01), va01);
+                int16x8_t high = vmull_high_s8(vb01, vcombine_s8(va01, va01));
+                low = vmlal_s8(low, vget_low_s8(vb23), va23);
+                high = vmlal_high_s8(high, vb23, vcombine_s8(va23, va23));
+                vacc[i][0] = vpadalq_s16(vacc[i][0], low);
+                vacc[i][1] = vpadalq_s16(vacc[i][1], high);
+            }
         }
-    }
 #pragma GCC unroll 4
     for (int i = 0; i < 4; i++) {
         vst1q_s32(tile + 8 * i, vacc[i][0]);
@@ -69,13 +70,5 @@ void store_s8__neon(const struct store_s8 *s, const int32_t *tile, int nr, int r
             int32x4_t y1 = vaddq_s32(requantise(acc1, s->mult + j + 4, r1, lo, hi), zero);
             vst1_s8(s->y + i * s->ld + j, vqmovn_s16(vcombine_s16(vqmovn_s32(y0), vqmovn_s32(y1))));
         }
-    if (whole < cols) {
-        struct store_s8 tail = *s;
-        tail.bias += whole;
-        tail.mult += whole;
-        tail.y += whole;
-        if (tail.residual)
-            tail.residual += whole;
-        store_s8__ref(&tail, tile + whole, nr, rows, cols - whole);
-    }
+    store_s8_rest__ref(s, tile, nr, rows, cols, whole);
 }

@@ -5,6 +5,15 @@
 #include "kernels/half.h"
 #include "kernels/tiles.h"
 
+static inline void step(float acc[4][8], const void *const *rows, int p, const float *vb)
+{
+    for (int i = 0; i < 4; i++) {
+        const float va = ((const float *)rows[i])[p];
+        for (int j = 0; j < 8; j++)
+            acc[i][j] += va * vb[j];
+    }
+}
+
 static void write_tile(float acc[4][8], float *tile)
 {
     for (int i = 0; i < 4; i++)
@@ -12,48 +21,37 @@ static void write_tile(float acc[4][8], float *tile)
             tile[8 * i + j] = acc[i][j];
 }
 
-void gemm_f32f32_4x8__ref(int depth, const float *a, const float *b, float *tile)
+void gemm_f32f32_4x8__ref(int taps, int channels, const void *const *rows, const float *b, float *tile)
 {
     float acc[4][8] = {{0}};
-    for (int p = 0; p < depth; p++, a += 4, b += 8)
-        for (int i = 0; i < 4; i++)
-            for (int j = 0; j < 8; j++)
-                acc[i][j] += a[i] * b[j];
+    for (int tap = 0; tap < taps; tap++, rows += 4)
+        for (int p = 0; p < channels; p++, b += 8)
+            step(acc, rows, p, b);
     write_tile(acc, tile);
 }
 
-void gemm_f32f16_4x8__ref(int depth, const float *a, const uint16_t *b, float *tile)
+void gemm_f32f16_4x8__ref(int taps, int channels, const void *const *rows, const uint16_t *b, float *tile)
 {
     float acc[4][8] = {{0}};
-    for (int p = 0; p < depth; p++, a += 4, b += 8) {
-        float vb[8];
-        for (int j = 0; j < 8; j++)
-            vb[j] = half_to_float(b[j]);
-        for (int i = 0; i < 4; i++)
+    for (int tap = 0; tap < taps; tap++, rows += 4)
+        for (int p = 0; p < channels; p++, b += 8) {
+            float vb[8];
             for (int j = 0; j < 8; j++)
-                acc[i][j] += a[i] * vb[j];
-    }
+                vb[j] = half_to_float(b[j]);
+            step(acc, rows, p, vb);
+        }
     write_tile(acc, tile);
 }
 
-void gemm_f32s8_4x8__ref(int depth, const float *a, const int8_t *b, float *tile)
+void gemm_f32s8_4x8__ref(int taps, int channels, const void *const *rows, const int8_t *b, float *tile)
 {
     float acc[4][8] = {{0}};
-    for (int p = 0; p < depth; p++, a += 4, b += 8)
-        for (int i = 0; i < 4; i++)
+    for (int tap = 0; tap < taps; tap++, rows += 4)
+        for (int p = 0; p < channels; p++, b += 8) {
+            float vb[8];
             for (int j = 0; j < 8; j++)
-                acc[i][j] += a[i] * (float)b[j];
+                vb[j] = (float)b[j];
+            step(acc, rows, p, vb);
+        }
     write_tile(acc, tile);
-}
-
-void widen__ref(size_t n, const uint16_t *x, float *y)
-{
-    for (size_t i = 0; i < n; i++)
-        y[i] = half_to_float(x[i]);
-}
-
-void narrow__ref(size_t n, const float *x, uint16_t *y)
-{
-    for (size_t i = 0; i < n; i++)
-        y[i] = half_from_float(x[i]);
 }

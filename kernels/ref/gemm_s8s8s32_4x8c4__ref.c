@@ -6,15 +6,17 @@
 
 #include "kernels/tiles.h"
 
-void gemm_s8s8s32_4x8c4__ref(int depth, const void *a_panel, const int8_t *b, int32_t *tile)
+void gemm_s8s8s32_4x8c4__ref(int taps, int channels, const void *const *rows, const int8_t *b, int32_t *tile)
 {
-    const int8_t *a = a_panel;
     int32_t acc[4][8] = {{0}};
-    for (int p = 0; p < depth; p += 4, a += 16, b += 32)
-        for (int i = 0; i < 4; i++)
-            for (int j = 0; j < 8; j++)
-                for (int q = 0; q < 4; q++)
-                    acc[i][j] += a[4 * i + q] * b[4 * j + q];
+    for (int tap = 0; tap < taps; tap++, rows += 4)
+        for (int p = 0; p < channels; p += 4, b += 32)
+            for (int i = 0; i < 4; i++) {
+                const int8_t *a = (const int8_t *)rows[i] + p;
+                for (int j = 0; j < 8; j++)
+                    for (int q = 0; q < 4; q++)
+                        acc[i][j] += a[q] * b[4 * j + q];
+            }
     for (int i = 0; i < 4; i++)
         for (int j = 0; j < 8; j++)
             tile[8 * i + j] = acc[i][j];
@@ -32,4 +34,17 @@ void store_s8__ref(const struct store_s8 *s, const int32_t *tile, int nr, int ro
             t = t < s->lo ? s->lo : t > s->hi ? s->hi : t;
             s->y[i * s->ld + j] = (int8_t)(lrintf(t) + s->zero);
         }
+}
+
+void store_s8_rest__ref(const struct store_s8 *s, const int32_t *tile, int nr, int rows, int cols, int from)
+{
+    if (from >= cols)
+        return;
+    struct store_s8 rest = *s;
+    rest.bias += from;
+    rest.mult += from;
+    rest.y += from;
+    if (rest.residual)
+        rest.residual += from;
+    store_s8__ref(&rest, tile + from, nr, rows, cols - from);
 }

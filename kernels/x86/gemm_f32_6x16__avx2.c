@@ -5,14 +5,13 @@
 
 #include <immintrin.h>
 
-#include "kernels/half.h"
 #include "kernels/tiles.h"
 
-static inline void step(__m256 vacc[6][2], const float *a, __m256 vb0, __m256 vb1)
+static inline void step(__m256 vacc[6][2], const void *const *rows, int p, __m256 vb0, __m256 vb1)
 {
 #pragma GCC unroll 6
     for (int i = 0; i < 6; i++) {
-        __m256 va = _mm256_broadcast_ss(a + i);
+        __m256 va = _mm256_broadcast_ss((const float *)rows[i] + p);
         vacc[i][0] = _mm256_fmadd_ps(va, vb0, vacc[i][0]);
         vacc[i][1] = _mm256_fmadd_ps(va, vb1, vacc[i][1]);
     }
@@ -34,50 +33,35 @@ static inline void write_tile(__m256 vacc[6][2], float *tile)
     }
 }
 
-void gemm_f32f32_6x16__avx2(int depth, const float *a, const float *b, float *tile)
+void gemm_f32f32_6x16__avx2(int taps, int channels, const void *const *rows, const float *b, float *tile)
 {
     __m256 vacc[6][2];
     clear(vacc);
-    for (int p = 0; p < depth; p++, a += 6, b += 16)
-        step(vacc, a, _mm256_loadu_ps(b), _mm256_loadu_ps(b + 8));
+    for (int tap = 0; tap < taps; tap++, rows += 6)
+        for (int p = 0; p < channels; p++, b += 16)
+        step(vacc, rows, p, _mm256_loadu_ps(b), _mm256_loadu_ps(b + 8));
     write_tile(vacc, tile);
 }
 
-void gemm_f32f16_6x16__avx2(int depth, const float *a, const uint16_t *b, float *tile)
+void gemm_f32f16_6x16__avx2(int taps, int channels, const void *const *rows, const uint16_t *b, float *tile)
 {
     __m256 vacc[6][2];
     clear(vacc);
-    for (int p = 0; p < depth; p++, a += 6, b += 16)
-        step(vacc, a, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)b)),
+    for (int tap = 0; tap < taps; tap++, rows += 6)
+        for (int p = 0; p < channels; p++, b += 16)
+        step(vacc, rows, p, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)b)),
              _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(b + 8))));
     write_tile(vacc, tile);
 }
 
-void gemm_f32s8_6x16__avx2(int depth, const float *a, const int8_t *b, float *tile)
+void gemm_f32s8_6x16__avx2(int taps, int channels, const void *const *rows, const int8_t *b, float *tile)
 {
     __m256 vacc[6][2];
     clear(vacc);
-    for (int p = 0; p < depth; p++, a += 6, b += 16) {
+    for (int tap = 0; tap < taps; tap++, rows += 6)
+        for (int p = 0; p < channels; p++, b += 16) {
         __m128i q = _mm_loadu_si128((const __m128i *)b);
-        step(vacc, a, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(q)), _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(q, 8))));
+        step(vacc, rows, p, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(q)), _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(q, 8))));
     }
     write_tile(vacc, tile);
-}
-
-void widen__avx2(size_t n, const uint16_t *x, float *y)
-{
-    size_t i = 0;
-    for (; i + 8 <= n; i += 8)
-        _mm256_storeu_ps(y + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(x + i))));
-    for (; i < n; i++)
-        y[i] = half_to_float(x[i]);
-}
-
-void narrow__avx2(size_t n, const float *x, uint16_t *y)
-{
-    size_t i = 0;
-    for (; i + 8 <= n; i += 8)
-        _mm_storeu_si128((__m128i *)(y + i), _mm256_cvtps_ph(_mm256_loadu_ps(x + i), _MM_FROUND_TO_NEAREST_INT));
-    for (; i < n; i++)
-        y[i] = half_from_float(x[i]);
 }

@@ -8,25 +8,25 @@
 
 #include "kernels/tiles.h"
 
-void gemm_s16s8s32_6x16c2__avx2(int depth, const void *a_panel, const int8_t *b, int32_t *tile)
+void gemm_s16s8s32_6x16c2__avx2(int taps, int channels, const void *const *rows, const int8_t *b, int32_t *tile)
 {
-    const int16_t *a = a_panel;
     __m256i vacc[6][2];
 #pragma GCC unroll 6
     for (int i = 0; i < 6; i++)
         vacc[i][0] = vacc[i][1] = _mm256_setzero_si256();
-    for (int p = 0; p < depth; p += 2, a += 12, b += 32) { /* 2 depths: 6 rows of A, 16 columns of B */
-        __m256i vb0 = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)b));
-        __m256i vb1 = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(b + 16)));
+    for (int tap = 0; tap < taps; tap++, rows += 6)
+        for (int p = 0; p < channels; p += 2, b += 32) { /* 2 depths: 6 rows of A, 16 columns of B */
+            __m256i vb0 = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)b));
+            __m256i vb1 = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(b + 16)));
 #pragma GCC unroll 6
-        for (int i = 0; i < 6; i++) {
-            int32_t pair;
-            memcpy(&pair, a + 2 * i, 4);
-            __m256i va = _mm256_set1_epi32(pair);
-            vacc[i][0] = _mm256_add_epi32(vacc[i][0], _mm256_madd_epi16(va, vb0));
-            vacc[i][1] = _mm256_add_epi32(vacc[i][1], _mm256_madd_epi16(va, vb1));
+            for (int i = 0; i < 6; i++) {
+                int32_t pair;
+                memcpy(&pair, (const int16_t *)rows[i] + p, 4);
+                __m256i va = _mm256_set1_epi32(pair);
+                vacc[i][0] = _mm256_add_epi32(vacc[i][0], _mm256_madd_epi16(va, vb0));
+                vacc[i][1] = _mm256_add_epi32(vacc[i][1], _mm256_madd_epi16(va, vb1));
+            }
         }
-    }
 #pragma GCC unroll 6
     for (int i = 0; i < 6; i++) {
         _mm256_storeu_si256((__m256i *)(tile + 16 * i), vacc[i][0]);
@@ -55,13 +55,5 @@ void store_s8__avx2(const struct store_s8 *s, const int32_t *tile, int nr, int r
             __m128i y16 = _mm_packs_epi32(_mm256_castsi256_si128(y), _mm256_extracti128_si256(y, 1));
             _mm_storel_epi64((__m128i *)(s->y + i * s->ld + j), _mm_packs_epi16(y16, y16));
         }
-    if (whole < cols) {
-        struct store_s8 tail = *s;
-        tail.bias += whole;
-        tail.mult += whole;
-        tail.y += whole;
-        if (tail.residual)
-            tail.residual += whole;
-        store_s8__ref(&tail, tile + whole, nr, rows, cols - whole);
-    }
+    store_s8_rest__ref(s, tile, nr, rows, cols, whole);
 }
