@@ -88,6 +88,20 @@ void gemm_f32f32_6x16__avx2(int taps, int channels, const void *const *rows, con
 void gemm_f32f16_6x16__avx2(int taps, int channels, const void *const *rows, const uint16_t *b, float *tile);
 void gemm_f32s8_6x16__avx2(int taps, int channels, const void *const *rows, const int8_t *b, float *tile);
 extern const struct vector_ops vector_ops__avx2;
+void gemm_u8s8s32_6x64c4__avx512_vnni(int taps, int channels, const void *const *rows, const int8_t *b, int32_t *tile);
+void gemm_u8s8s32_14x32c4__avx512_vnni(int taps, int channels, const void *const *rows, const int8_t *b, int32_t *tile);
+void gemm_u8s8s32_14x16c4__avx512_vnni(int taps, int channels, const void *const *rows, const int8_t *b, int32_t *tile);
+void gemm_u8s8s32_1x64c4__avx512_vnni(int taps, int channels, const void *const *rows, const int8_t *b, int32_t *tile);
+void store_s8__avx512(const struct store_s8 *s, const int32_t *tile, int nr, int rows, int cols);
+void gemm_f32f32_6x64__avx512(int taps, int channels, const void *const *rows, const float *b, float *tile);
+void gemm_f32f16_6x64__avx512(int taps, int channels, const void *const *rows, const uint16_t *b, float *tile);
+void gemm_f32s8_6x64__avx512(int taps, int channels, const void *const *rows, const int8_t *b, float *tile);
+void gemm_f32f32_14x32__avx512(int taps, int channels, const void *const *rows, const float *b, float *tile);
+void gemm_f32f16_14x32__avx512(int taps, int channels, const void *const *rows, const uint16_t *b, float *tile);
+void gemm_f32s8_14x32__avx512(int taps, int channels, const void *const *rows, const int8_t *b, float *tile);
+void gemm_f32f32_14x16__avx512(int taps, int channels, const void *const *rows, const float *b, float *tile);
+void gemm_f32f16_14x16__avx512(int taps, int channels, const void *const *rows, const uint16_t *b, float *tile);
+void gemm_f32s8_14x16__avx512(int taps, int channels, const void *const *rows, const int8_t *b, float *tile);
 
 /* arm/ */
 void gemm_s8s8s32_4x8c2__neon(int taps, int channels, const void *const *rows, const int8_t *b, int32_t *tile);
