@@ -49,20 +49,21 @@ static size_t weight_size(enum precision p)
     return p == PRECISION_FP32 ? 4 : p == PRECISION_FP16 ? 2 : 1;
 }
 
-/* Tiles with whose columns and rows the least work is wasted at the edges; the first, widest, where they are equal. */
-static int64_t padded_work(int m, int n, int mr, int nr)
+/* What a tile costs on m x n: the multiplications at its edges count in full, and the loads per multiplication of each shape. */
+static double tile_cost(int m, int n, int mr, int nr)
 {
-    return (int64_t)((m + mr - 1) / mr * mr) * ((n + nr - 1) / nr * nr);
+    const double padded = (double)((m + mr - 1) / mr * mr) * (double)((n + nr - 1) / nr * nr);
+    return padded * (1 + 0.5 / mr + 8.0 / nr);
 }
 
 static void choose_tile(struct conv *c, const struct kernels *k)
 {
     const int m = c->s.out_h * c->s.out_w, n = c->group_n;
-    int64_t best = INT64_MAX;
+    double best = 1e300;
     if (is_s8(c)) {
         for (const struct gemm_s8 *const *g = k->s8; *g; g++)
-            if (padded_work(m, n, (*g)->mr, (*g)->nr) < best) {
-                best = padded_work(m, n, (*g)->mr, (*g)->nr);
+            if (tile_cost(m, n, (*g)->mr, (*g)->nr) < best) {
+                best = tile_cost(m, n, (*g)->mr, (*g)->nr);
                 c->s8 = *g;
             }
         c->mr = c->s8->mr;
@@ -70,8 +71,8 @@ static void choose_tile(struct conv *c, const struct kernels *k)
         return;
     }
     for (const struct gemm_f32 *const *g = k->f32; *g; g++)
-        if (padded_work(m, n, (*g)->mr, (*g)->nr) < best) {
-            best = padded_work(m, n, (*g)->mr, (*g)->nr);
+        if (tile_cost(m, n, (*g)->mr, (*g)->nr) < best) {
+            best = tile_cost(m, n, (*g)->mr, (*g)->nr);
             c->f32 = *g;
         }
     c->mr = c->f32->mr;
@@ -173,7 +174,7 @@ struct conv *conv_init(void *memory, const struct kernels *k, enum precision p, 
         for (int j = 0; j < c->group_panels; j++) {
             int first = j * c->nr, cols = c->group_n - first < c->nr ? c->group_n - first : c->nr;
             const char *w = (const char *)params->weight + ((size_t)(g * c->group_n + first)) * (size_t)depth * size;
-            pack_b(w, size, cols, depth, c->nr, kr, taps * channels,
+            pack_b(w, size, cols, taps, rows_tap_depth(&c->rows), channels, c->nr, kr,
                    panels + ((size_t)g * (size_t)c->group_panels + (size_t)j) * c->panel_bytes);
         }
     return c;
@@ -201,11 +202,47 @@ struct scratch {
     void *rows;
 };
 
-static void store_logits(const struct conv *c, const int32_t *tile, int channel, int rows, int cols, float *y)
+/* Sums with their bias as logits. */
+static void store_logits(const struct conv *c, const int32_t *sums, int channel, int rows, int cols, float *y)
 {
     for (int i = 0; i < rows; i++)
         for (int j = 0; j < cols; j++)
-            y[(ptrdiff_t)i * c->s.out_c + j] = (float)(tile[i * c->nr + j] + c->bias_s32[channel + j]) * c->mult[channel + j];
+            y[(ptrdiff_t)i * c->s.out_c + j] = (float)sums[i * c->nr + j] * c->mult[channel + j];
+}
+
+static void add_bias(const struct conv *c, int32_t *tile, int channel, int rows, int cols)
+{
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < cols; j++)
+            tile[i * c->nr + j] += c->bias_s32[channel + j];
+}
+
+static void tile_and_store_s8(const struct conv *c, const struct conv_io *io, const void *const *a, const int8_t *b, ptrdiff_t at,
+                              int rows, int channel, int cols, int32_t *tile)
+{
+    const int taps = c->rows.taps, channels = c->rows.channels;
+    const struct store_s8 s = {.bias = c->bias_s32 + channel,
+                               .mult = c->mult + channel,
+                               .residual = io->residual ? (const int8_t *)io->residual + at : NULL,
+                               .residual_mult = c->residual_mult,
+                               .residual_zero = c->residual_zero,
+                               .zero = c->out_zero,
+                               .lo = (float)(c->relu ? 0 : -128 - c->out_zero),
+                               .hi = (float)(127 - c->out_zero),
+                               .y = c->float_out ? NULL : (int8_t *)io->y + at,
+                               .ld = c->s.out_c,
+                               .sums = c->float_out ? tile : NULL};
+    if (c->s8->fused) {
+        c->s8->fused(taps, channels, a, b, &s, rows, cols);
+    } else {
+        c->s8->tile(taps, channels, a, b, tile);
+        if (c->float_out)
+            add_bias(c, tile, channel, rows, cols);
+        else
+            c->s8->store(&s, tile, c->nr, rows, cols);
+    }
+    if (c->float_out)
+        store_logits(c, tile, channel, rows, cols, (float *)io->y + at);
 }
 
 static void store_float(const struct conv *c, const float *tile, int channel, int rows, int cols, const void *residual, void *y,
@@ -236,22 +273,7 @@ static void tile_and_store(const struct conv *c, const struct conv_io *io, const
     const ptrdiff_t ld = c->s.out_c, at = (ptrdiff_t)m * ld + channel;
     const int taps = c->rows.taps, channels = c->rows.channels;
     if (is_s8(c)) {
-        c->s8->tile(taps, channels, a, (const int8_t *)b, t->tile);
-        if (c->float_out) {
-            store_logits(c, t->tile, channel, rows, cols, (float *)io->y + at);
-            return;
-        }
-        struct store_s8 s = {c->bias_s32 + channel,
-                             c->mult + channel,
-                             io->residual ? (const int8_t *)io->residual + at : NULL,
-                             c->residual_mult,
-                             c->residual_zero,
-                             c->out_zero,
-                             (float)(c->relu ? 0 : -128 - c->out_zero),
-                             (float)(127 - c->out_zero),
-                             (int8_t *)io->y + at,
-                             ld};
-        c->s8->store(&s, t->tile, c->nr, rows, cols);
+        tile_and_store_s8(c, io, a, (const int8_t *)b, at, rows, channel, cols, t->tile);
         return;
     }
     if (c->precision == PRECISION_FP32)

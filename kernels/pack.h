@@ -11,7 +11,8 @@
 
 #include <stddef.h>
 
-/* One panel from `cols` rows (<= nr) of w[cols][depth], elements of `size` bytes (1, 2 or 4); depth_padded is a multiple of kr. */
-void pack_b(const void *w, size_t size, int cols, int depth, int nr, int kr, int depth_padded, void *panel);
+/* One panel from `cols` rows (<= nr) of w[cols][taps][depth], elements of `size` bytes (1, 2 or 4). Each tap is padded with zeros
+   to `padded` depths, a multiple of kr. */
+void pack_b(const void *w, size_t size, int cols, int taps, int depth, int padded, int nr, int kr, void *panel);
 
 #endif

@@ -2,11 +2,11 @@
 //
 // rows.h - the rows of A that tiles read: pointers to the inputs under the kernel, without an im2col matrix in memory.
 //
-// Three ways, chosen when a convolution is packed:
-//     in place   every tap of every row is a piece of the input tensor, or of a row of zeros where it lies in the padding
-//     band       the same, on a copy of the input's pixels that this strip reads, as q + 128 (rows of A_U8)
-//     lines      each row is gathered into one line of scratch: where elements need widening, and where a tap has too few channels
-//                or an odd number (the first layer's 3): then all taps of a row become one piece
+// In place, every tap of every row is a piece of the input tensor, or of a row of zeros where it lies in the padding.
+//
+// Where elements need another type, or a tap has a number of channels that tiles cannot read (the first layer's 3), the part of the
+// image that a strip reads is copied into a band: converted, with its padding, only one group's channels. In it a whole line of the
+// kernel lies together and becomes one tap; each input is touched once per strip instead of once per tap.
 
 #ifndef KERNELS_ROWS_H
 #define KERNELS_ROWS_H
@@ -14,23 +14,27 @@
 #include "kernels/conv.h"
 #include "kernels/tiles.h"
 
-enum rows_way { ROWS_IN_PLACE, ROWS_BAND, ROWS_LINES };
 enum rows_type { ROWS_S8, ROWS_U8, ROWS_S16, ROWS_F32, ROWS_F32_FROM_F16 };
 
 struct rows {
     struct conv_shape s;
     const struct vector_ops *ops;
-    enum rows_way way;
     enum rows_type type;
+    int in_place;
     int mr;
-    int taps, channels;  /* of what a tile gets: 1 tap of the whole padded depth for lines */
-    int zero;            /* the input's zero point, int8 */
-    int strip;           /* rows prepared at a time, a multiple of mr */
-    size_t band_bytes, line_bytes;
+    int taps, channels;    /* of what a tile gets; on a band, channels is padded to what the tile reads at once */
+    int zero;              /* the input's zero point, int8 */
+    int strip;             /* rows prepared at a time, a multiple of mr */
+    int step_h, step_w;    /* inputs between neighbours in the band: a 1x1 kernel's stride is taken while copying */
+    int stride_h, stride_w, band_w; /* of the output on the band, and its width, in pixels of the band */
+    size_t band_bytes;
 };
 
-/* way, taps, channels and strip for a shape; ku: channels of a tap must be a multiple of it. */
+/* ku: channels of a tap must be a multiple of it. */
 void rows_init(struct rows *r, const struct conv_shape *s, const struct vector_ops *ops, enum rows_type type, int mr, int ku, int zero);
+
+/* Depths of one tap that exist; weights beyond them are zero. */
+int rows_tap_depth(const struct rows *r);
 
 size_t rows_scratch_bytes(const struct rows *r);
 

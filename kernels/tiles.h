@@ -42,14 +42,17 @@ struct store_s8 {
     float lo, hi;               /* -128 - zero (0 with ReLU), 127 - zero */
     int8_t *y;
     ptrdiff_t ld;               /* elements between output pixels */
+    int32_t *sums;              /* not NULL: write sum + bias here as [mr][nr] and nothing else; fused tiles only */
 };
 
-/* One width of tile; several of a row of the table differ in mr and nr and share kr, ku and a_form. */
+/* One width of tile; several of a row of the table differ in mr and nr and share kr, ku and a_form. Either tile and store, by way of
+   a tile in the first cache level, or fused, which requantises `count` rows of `cols` columns in registers. */
 struct gemm_s8 {
     int mr, nr, kr, ku;
     enum a_form a_form;
     void (*tile)(int taps, int channels, const void *const *rows, const int8_t *b, int32_t *tile);
     void (*store)(const struct store_s8 *s, const int32_t *tile, int nr, int rows, int cols);
+    void (*fused)(int taps, int channels, const void *const *rows, const int8_t *b, const struct store_s8 *s, int count, int cols);
 };
 
 /* Rows are float; B is float, half or int8, widened in registers; kr = ku = 1. Sums in float, k rising. */
@@ -64,6 +67,7 @@ struct gemm_f32 {
 struct vector_ops {
     void (*widen)(size_t n, const uint16_t *x, float *y);           /* half -> float */
     void (*narrow)(size_t n, const float *x, uint16_t *y);          /* float -> half, round to nearest even */
+    void (*s8_to_u8)(size_t n, const int8_t *x, uint8_t *y);        /* q + 128 */
     void (*s8_to_s16)(size_t n, const int8_t *x, int16_t *y);
     /* y = x * mult + bias, + add unless NULL, ReLU: each operation rounded once */
     void (*finish)(size_t n, const float *x, const float *mult, const float *bias, const float *add, int relu, float *y);
@@ -88,11 +92,14 @@ void gemm_f32f32_6x16__avx2(int taps, int channels, const void *const *rows, con
 void gemm_f32f16_6x16__avx2(int taps, int channels, const void *const *rows, const uint16_t *b, float *tile);
 void gemm_f32s8_6x16__avx2(int taps, int channels, const void *const *rows, const int8_t *b, float *tile);
 extern const struct vector_ops vector_ops__avx2;
-void gemm_u8s8s32_6x64c4__avx512_vnni(int taps, int channels, const void *const *rows, const int8_t *b, int32_t *tile);
-void gemm_u8s8s32_14x32c4__avx512_vnni(int taps, int channels, const void *const *rows, const int8_t *b, int32_t *tile);
-void gemm_u8s8s32_14x16c4__avx512_vnni(int taps, int channels, const void *const *rows, const int8_t *b, int32_t *tile);
-void gemm_u8s8s32_1x64c4__avx512_vnni(int taps, int channels, const void *const *rows, const int8_t *b, int32_t *tile);
-void store_s8__avx512(const struct store_s8 *s, const int32_t *tile, int nr, int rows, int cols);
+void gemm_u8s8s8_6x64c4__avx512_vnni(int taps, int channels, const void *const *rows, const int8_t *b, const struct store_s8 *s,
+                                     int count, int cols);
+void gemm_u8s8s8_14x32c4__avx512_vnni(int taps, int channels, const void *const *rows, const int8_t *b, const struct store_s8 *s,
+                                     int count, int cols);
+void gemm_u8s8s8_14x16c4__avx512_vnni(int taps, int channels, const void *const *rows, const int8_t *b, const struct store_s8 *s,
+                                     int count, int cols);
+void gemm_u8s8s8_1x64c4__avx512_vnni(int taps, int channels, const void *const *rows, const int8_t *b, const struct store_s8 *s,
+                                     int count, int cols);
 void gemm_f32f32_6x64__avx512(int taps, int channels, const void *const *rows, const float *b, float *tile);
 void gemm_f32f16_6x64__avx512(int taps, int channels, const void *const *rows, const uint16_t *b, float *tile);
 void gemm_f32s8_6x64__avx512(int taps, int channels, const void *const *rows, const int8_t *b, float *tile);

@@ -439,6 +439,7 @@ static void check_vectors(const struct kernels *k)
         float *fx = (void *)x.data, *fm = (void *)m.data, *fb = (void *)b.data, *fa = (void *)a.data, y[2][80], z[2][80];
         int8_t *q = malloc(n + 1), s[2][80];
         int16_t w[2][80];
+        uint8_t u[2][80];
         int32_t sums[2][80];
         snprintf(current, sizeof current, "%s vectors of %zu", k->name, n);
         cases++;
@@ -455,18 +456,21 @@ static void check_vectors(const struct kernels *k)
                 y[which][i] = z[which][i] = 0.25f;
                 s[which][i] = (int8_t)(7 * i);
                 w[which][i] = (int16_t)i;
+                u[which][i] = (uint8_t)i;
                 sums[which][i] = i;
             }
             o->finish(n, fx, fm, fb, n % 2 ? fa : NULL, n % 3 == 0, y[which]);
             o->max_f32(n, fx, z[which]);
             o->max_s8(n, q, s[which]);
             o->s8_to_s16(n, q, w[which]);
+            o->s8_to_u8(n, q, u[which]);
             o->sum_s8(n, q, sums[which]);
         }
         if (memcmp(y[0], y[1], sizeof y[0]) != 0 || memcmp(z[0], z[1], sizeof z[0]) != 0)
             fail("finish or max_f32 differs from ref");
-        if (memcmp(s[0], s[1], sizeof s[0]) != 0 || memcmp(w[0], w[1], sizeof w[0]) != 0 || memcmp(sums[0], sums[1], sizeof sums[0]) != 0)
-            fail("max_s8, s8_to_s16 or sum_s8 differs from ref");
+        if (memcmp(s[0], s[1], sizeof s[0]) != 0 || memcmp(w[0], w[1], sizeof w[0]) != 0 ||
+            memcmp(u[0], u[1], sizeof u[0]) != 0 || memcmp(sums[0], sums[1], sizeof sums[0]) != 0)
+            fail("max_s8, s8_to_s16, s8_to_u8 or sum_s8 differs from ref");
         free(q);
         release(&x);
         release(&m);

@@ -23,6 +23,14 @@ static void narrow(size_t n, const float *x, uint16_t *y)
         y[i] = half_from_float(x[i]);
 }
 
+static void s8_to_u8(size_t n, const int8_t *x, uint8_t *y)
+{
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        vst1q_u8(y + i, veorq_u8(vreinterpretq_u8_s8(vld1q_s8(x + i)), vdupq_n_u8(0x80)));
+    vector_ops__ref.s8_to_u8(n - i, x + i, y + i);
+}
+
 static void s8_to_s16(size_t n, const int8_t *x, int16_t *y)
 {
     size_t i = 0;
@@ -71,4 +79,4 @@ static void sum_s8(size_t n, const int8_t *x, int32_t *y)
     vector_ops__ref.sum_s8(n - i, x + i, y + i);
 }
 
-const struct vector_ops vector_ops__neon = {widen, narrow, s8_to_s16, finish, max_s8, max_f32, sum_s8};
+const struct vector_ops vector_ops__neon = {widen, narrow, s8_to_u8, s8_to_s16, finish, max_s8, max_f32, sum_s8};

@@ -15,6 +15,12 @@ static void narrow(size_t n, const float *x, uint16_t *y)
         y[i] = half_from_float(x[i]);
 }
 
+static void s8_to_u8(size_t n, const int8_t *x, uint8_t *y)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = (uint8_t)(x[i] ^ 0x80);
+}
+
 static void s8_to_s16(size_t n, const int8_t *x, int16_t *y)
 {
     for (size_t i = 0; i < n; i++)
@@ -49,4 +55,4 @@ static void sum_s8(size_t n, const int8_t *x, int32_t *y)
         y[i] += x[i];
 }
 
-const struct vector_ops vector_ops__ref = {widen, narrow, s8_to_s16, finish, max_s8, max_f32, sum_s8};
+const struct vector_ops vector_ops__ref = {widen, narrow, s8_to_u8, s8_to_s16, finish, max_s8, max_f32, sum_s8};

@@ -23,6 +23,15 @@ static void narrow(size_t n, const float *x, uint16_t *y)
         y[i] = half_from_float(x[i]);
 }
 
+static void s8_to_u8(size_t n, const int8_t *x, uint8_t *y)
+{
+    const __m256i sign = _mm256_set1_epi8(-128);
+    size_t i = 0;
+    for (; i + 32 <= n; i += 32)
+        _mm256_storeu_si256((__m256i *)(y + i), _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)(x + i)), sign));
+    vector_ops__ref.s8_to_u8(n - i, x + i, y + i);
+}
+
 static void s8_to_s16(size_t n, const int8_t *x, int16_t *y)
 {
     size_t i = 0;
@@ -72,4 +81,4 @@ static void sum_s8(size_t n, const int8_t *x, int32_t *y)
     vector_ops__ref.sum_s8(n - i, x + i, y + i);
 }
 
-const struct vector_ops vector_ops__avx2 = {widen, narrow, s8_to_s16, finish, max_s8, max_f32, sum_s8};
+const struct vector_ops vector_ops__avx2 = {widen, narrow, s8_to_u8, s8_to_s16, finish, max_s8, max_f32, sum_s8};
