@@ -106,11 +106,31 @@ size_t conv_bytes(const struct kernels *k, enum precision p, const struct conv_s
     return align_up(sizeof c) + 2 * channel_bytes(&c) + (size_t)s->groups * (size_t)c.group_panels * c.panel_bytes;
 }
 
+#define SUM_BLOCK (1 << 20) /* weights whose sum fits into 32 bits, which vectors add faster */
+
 static int64_t sum_weights(const int8_t *w, int depth)
 {
     int64_t sum = 0;
-    for (int i = 0; i < depth; i++)
-        sum += w[i];
+    for (int at = 0; at < depth; at += SUM_BLOCK) {
+        const int end = depth - at < SUM_BLOCK ? depth : at + SUM_BLOCK;
+        int32_t part = 0;
+        for (int i = at; i < end; i++)
+            part += w[i];
+        sum += part;
+    }
+    return sum;
+}
+
+static int64_t sum_magnitudes(const int8_t *w, int depth)
+{
+    int64_t sum = 0;
+    for (int at = 0; at < depth; at += SUM_BLOCK) {
+        const int end = depth - at < SUM_BLOCK ? depth : at + SUM_BLOCK;
+        int32_t part = 0;
+        for (int i = at; i < end; i++)
+            part += w[i] < 0 ? -w[i] : w[i];
+        sum += part;
+    }
     return sum;
 }
 
@@ -120,9 +140,7 @@ int conv_check_s8(const struct conv_shape *s, const struct conv_params *params)
     const int8_t *w = params->weight;
     int depth = s->kernel_h * s->kernel_w * (s->in_c / s->groups);
     for (int o = 0; o < s->out_c; o++, w += depth) {
-        int64_t sum = 0;
-        for (int i = 0; i < depth; i++)
-            sum += w[i] < 0 ? -w[i] : w[i];
+        const int64_t sum = sum_magnitudes(w, depth);
         int64_t bias = params->bias_s32 ? params->bias_s32[o] : 0;
         if (512 * sum + (bias < 0 ? -bias : bias) > INT32_MAX)
             return o;
