@@ -98,6 +98,20 @@ static struct place next(const struct conv_shape *s, struct place p)
     return p;
 }
 
+/* The pointers of the next row: [block][taps][mr]. */
+struct slot {
+    const void **to;
+    int i; /* row in its block */
+};
+
+static void advance(const struct rows *r, struct slot *slot)
+{
+    if (++slot->i == r->mr) {
+        slot->i = 0;
+        slot->to += r->taps * r->mr;
+    }
+}
+
 /* ---- in place ---- */
 
 static void point_in_place(const struct rows *r, const char *x, int group, int m, int count, const char *zeros, const void **to)
@@ -106,8 +120,9 @@ static void point_in_place(const struct rows *r, const char *x, int group, int m
     const size_t size = row_size(r->type), pixel = (size_t)s->in_c * size, image = (size_t)(s->in_h * s->in_w) * pixel;
     const char *base = x + (size_t)(group * r->channels) * size;
     struct place p = place(s, m);
-    for (int row = 0; row < count; row++, p = next(s, p)) {
-        const void **at = to + (size_t)(row / r->mr) * (size_t)(r->taps * r->mr) + row % r->mr;
+    struct slot slot = {to, 0};
+    for (int row = 0; row < count; row++, p = next(s, p), advance(r, &slot)) {
+        const void **at = slot.to + slot.i;
         const int y0 = p.y * s->stride_h - s->pad_top, x0 = p.x * s->stride_w - s->pad_left;
         for (int kh = 0; kh < s->kernel_h; kh++) {
             const int inside = y0 + kh >= 0 && y0 + kh < s->in_h;
@@ -189,14 +204,15 @@ static void point_on_band(const struct rows *r, const char *x, int group, int m,
     const size_t image = (size_t)(s->in_h * s->in_w * s->in_c) * tensor_size(r->type);
     struct place p = place(s, m);
     const struct place last = place(s, m + count - 1);
-    char *line = band;  /* the first one of this image */
+    struct slot slot = {to, 0};
+    char *line = band; /* the first one of this image */
     for (int row = 0; row < count;) {
         const int end = p.image == last.image ? last.y : s->out_h - 1, first = p.y;
         const int lines = (end - first) * r->stride_h + s->kernel_h;
         for (int i = 0; i < lines; i++)
             copy_line(r, x + (size_t)p.image * image, group, first * s->stride_h - s->pad_top + i * r->step_h, line + (size_t)i * width);
-        for (const int here = p.image; row < count && p.image == here; row++, p = next(s, p)) {
-            const void **at = to + (size_t)(row / r->mr) * (size_t)(r->taps * r->mr) + row % r->mr;
+        for (const int here = p.image; row < count && p.image == here; row++, p = next(s, p), advance(r, &slot)) {
+            const void **at = slot.to + slot.i;
             const char *from = line + (size_t)((p.y - first) * r->stride_h) * width + (size_t)(p.x * r->stride_w) * pixel;
             for (int kh = 0; kh < r->taps; kh++)
                 at[kh * r->mr] = from + (size_t)kh * width;
