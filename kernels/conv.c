@@ -263,24 +263,20 @@ static void tile_and_store_s8(const struct conv *c, const struct conv_io *io, co
         store_logits(c, tile, channel, rows, cols, (float *)io->y + at);
 }
 
-static void store_float(const struct conv *c, const float *tile, int channel, int rows, int cols, const void *residual, void *y,
-                        const struct scratch *t)
+static void store_float(const struct conv *c, const struct store_f32 *s, const float *tile, int rows, int cols, const struct scratch *t)
 {
     const int half = c->precision == PRECISION_FP16;
-    const float *bias = c->bias + channel, *mult = c->mult + channel;
     for (int i = 0; i < rows; i++) {
-        ptrdiff_t at = (ptrdiff_t)i * c->s.out_c;
-        float *out = half ? t->row : (float *)y + at;
-        const float *in = tile + i * c->nr, *add = NULL;
-        if (residual && half) {
-            c->ops->widen((size_t)cols, (const uint16_t *)residual + at, t->residual);
+        const ptrdiff_t at = i * s->ld;
+        const float *add = half || !s->residual ? NULL : (const float *)s->residual + at;
+        float *out = half ? t->row : (float *)s->y + at;
+        if (half && s->residual) {
+            c->ops->widen((size_t)cols, (const uint16_t *)s->residual + at, t->residual);
             add = t->residual;
-        } else if (residual) {
-            add = (const float *)residual + at;
         }
-        c->ops->finish((size_t)cols, in, mult, bias, add, c->relu, out);
+        c->ops->finish((size_t)cols, tile + i * c->nr, s->mult, s->bias, add, s->relu, out);
         if (half)
-            c->ops->narrow((size_t)cols, out, (uint16_t *)y + at);
+            c->ops->narrow((size_t)cols, out, (uint16_t *)s->y + at);
     }
 }
 
@@ -294,15 +290,24 @@ static void tile_and_store(const struct conv *c, const struct conv_io *io, const
         tile_and_store_s8(c, io, a, (const int8_t *)b, at, rows, channel, cols, t->tile);
         return;
     }
+    const ptrdiff_t size = c->precision == PRECISION_FP16 ? 2 : 4;
+    const struct store_f32 s = {c->mult + channel,
+                                c->bias + channel,
+                                io->residual ? (const char *)io->residual + at * size : NULL,
+                                c->relu,
+                                (char *)io->y + at * size,
+                                ld};
+    if (c->f32->fused[c->precision]) {
+        c->f32->fused[c->precision](taps, channels, a, b, &s, rows, cols);
+        return;
+    }
     if (c->precision == PRECISION_FP32)
         c->f32->tile_f32(taps, channels, a, (const float *)(const void *)b, t->tile);
     else if (c->precision == PRECISION_FP16)
         c->f32->tile_f16(taps, channels, a, (const uint16_t *)(const void *)b, t->tile);
     else
         c->f32->tile_s8(taps, channels, a, (const int8_t *)b, t->tile);
-    const ptrdiff_t size = c->precision == PRECISION_FP16 ? 2 : 4;
-    store_float(c, t->tile, channel, rows, cols, io->residual ? (const char *)io->residual + at * size : NULL,
-                (char *)io->y + at * size, t);
+    store_float(c, &s, t->tile, rows, cols, t);
 }
 
 /* Rows [m0, m1) by panels [j0, j1) of one group. */

@@ -55,12 +55,25 @@ struct gemm_s8 {
     void (*fused)(int taps, int channels, const void *const *rows, const int8_t *b, const struct store_s8 *s, int count, int cols);
 };
 
+/* What becomes of the sums of a float tile: y = sum * mult + bias, + residual unless NULL, ReLU; each operation rounded once. y and
+   residual are float, in fp16 half; [rows], ld elements apart. */
+struct store_f32 {
+    const float *mult, *bias;
+    const void *residual;
+    int relu;
+    void *y;
+    ptrdiff_t ld;
+};
+
+typedef void fused_f32(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s, int count, int cols);
+
 /* Rows are float; B is float, half or int8, widened in registers; kr = ku = 1. Sums in float, k rising. */
 struct gemm_f32 {
     int mr, nr;
     void (*tile_f32)(int taps, int channels, const void *const *rows, const float *b, float *tile);
     void (*tile_f16)(int taps, int channels, const void *const *rows, const uint16_t *b, float *tile);
     void (*tile_s8)(int taps, int channels, const void *const *rows, const int8_t *b, float *tile);
+    fused_f32 *fused[3]; /* instead of the tiles above, by enum precision: fp32, fp16, hybrid */
 };
 
 /* Everything else that wants vectors. */
@@ -100,15 +113,24 @@ void gemm_u8s8s8_14x16c4__avx512_vnni(int taps, int channels, const void *const 
                                      int count, int cols);
 void gemm_u8s8s8_1x64c4__avx512_vnni(int taps, int channels, const void *const *rows, const int8_t *b, const struct store_s8 *s,
                                      int count, int cols);
-void gemm_f32f32_6x64__avx512(int taps, int channels, const void *const *rows, const float *b, float *tile);
-void gemm_f32f16_6x64__avx512(int taps, int channels, const void *const *rows, const uint16_t *b, float *tile);
-void gemm_f32s8_6x64__avx512(int taps, int channels, const void *const *rows, const int8_t *b, float *tile);
-void gemm_f32f32_14x32__avx512(int taps, int channels, const void *const *rows, const float *b, float *tile);
-void gemm_f32f16_14x32__avx512(int taps, int channels, const void *const *rows, const uint16_t *b, float *tile);
-void gemm_f32s8_14x32__avx512(int taps, int channels, const void *const *rows, const int8_t *b, float *tile);
-void gemm_f32f32_14x16__avx512(int taps, int channels, const void *const *rows, const float *b, float *tile);
-void gemm_f32f16_14x16__avx512(int taps, int channels, const void *const *rows, const uint16_t *b, float *tile);
-void gemm_f32s8_14x16__avx512(int taps, int channels, const void *const *rows, const int8_t *b, float *tile);
+void gemm_f32f32_6x64__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
+                                int count, int cols);
+void gemm_f32f16_6x64__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
+                                int count, int cols);
+void gemm_f32s8_6x64__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
+                                int count, int cols);
+void gemm_f32f32_14x32__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
+                                int count, int cols);
+void gemm_f32f16_14x32__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
+                                int count, int cols);
+void gemm_f32s8_14x32__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
+                                int count, int cols);
+void gemm_f32f32_14x16__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
+                                int count, int cols);
+void gemm_f32f16_14x16__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
+                                int count, int cols);
+void gemm_f32s8_14x16__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
+                                int count, int cols);
 
 /* arm/ */
 void gemm_s8s8s32_4x8c2__neon(int taps, int channels, const void *const *rows, const int8_t *b, int32_t *tile);
