@@ -6,6 +6,7 @@
 
 #define STRIP_BYTES (128 * 1024) /* of inputs: they stay in the second cache level while all weights pass over them */
 #define STRIP_ROWS 1024
+#define CHANNELS_IN_PLACE 16     /* a tap of fewer is too short a loop; on a band a line of the kernel is one tap */
 #define SLACK 64                 /* a tile may read the last tap of the band up to this far into weights of zero */
 
 static size_t align_up(size_t n)
@@ -42,7 +43,7 @@ void rows_init(struct rows *r, const struct conv_shape *s, const struct vector_o
     r->type = type;
     r->mr = mr;
     r->zero = zero;
-    r->in_place = (type == ROWS_S8 || type == ROWS_F32) && channels % ku == 0;
+    r->in_place = (type == ROWS_S8 || type == ROWS_F32) && channels % ku == 0 && (channels >= CHANNELS_IN_PLACE || s->kernel_w == 1);
     r->taps = r->in_place ? s->kernel_h * s->kernel_w : s->kernel_h;
     r->channels = r->in_place ? channels : (s->kernel_w * channels + ku - 1) / ku * ku;
     r->step_h = s->kernel_h == 1 ? s->stride_h : 1;

@@ -3,16 +3,16 @@
 // tiles.h - private to kernels/: what a tile is, and the prototypes of all of them.
 //
 // A tile multiplies mr rows of A (output pixels) with one panel of B (nr output channels): whole tiles only, no edges, no policy.
-// Edges live in conv.c. Names: operation, types of A B C, rows x columns of the tile, c = depths kept side by side, two underscores,
-// instruction set.
+// Edges live in conv.c. Names: operation, types of A B C, rows x columns of the tile, c = depths kept side by side, two
+// underscores, instruction set.
 //
 // A is not packed: for each of `taps` places under the kernel and each row there is a pointer to `channels` elements that lie
 // together, in the tensor itself wherever that is possible (rows.h). channels is a multiple of ku; exactly that many are read.
 //
 //     rows: [taps][mr]    B panel: [taps][channels/kr][nr][kr]    tile: [mr][nr]
 //
-// The loops over a tile's rows carry `#pragma GCC unroll`: at -O2, with which distributions build, they would otherwise stay loops
-// and keep the accumulators in memory.
+// The loops over a tile's rows carry `#pragma GCC unroll`: at -O2, with which distributions build, they would otherwise stay
+// loops and keep the accumulators in memory.
 
 #ifndef KERNELS_TILES_H
 #define KERNELS_TILES_H
@@ -34,29 +34,30 @@ enum a_form {
    conversion can overflow. */
 struct store_s8 {
     const int32_t *bias;
-    const float *mult;          /* in.scale * weight scale / out.scale */
-    const int8_t *residual;     /* [rows], ld apart */
+    const float *mult;      /* in.scale * weight scale / out.scale */
+    const int8_t *residual; /* [rows], ld apart */
     float residual_mult;
     int residual_zero;
     int zero;
-    float lo, hi;               /* -128 - zero (0 with ReLU), 127 - zero */
+    float lo, hi; /* -128 - zero (0 with ReLU), 127 - zero */
     int8_t *y;
-    ptrdiff_t ld;               /* elements between output pixels */
-    int32_t *sums;              /* not NULL: write sum + bias here as [mr][nr] and nothing else; fused tiles only */
+    ptrdiff_t ld;  /* elements between output pixels */
+    int32_t *sums; /* not NULL: write sum + bias here as [mr][nr] and nothing else; fused tiles only */
 };
 
-/* One width of tile; several of a row of the table differ in mr and nr and share kr, ku and a_form. Either tile and store, by way of
-   a tile in the first cache level, or fused, which requantises `count` rows of `cols` columns in registers. */
+/* One width of tile; several of a row of the table differ in mr and nr and share kr, ku and a_form. Either tile and store, by way
+   of a tile in the first cache level, or fused, which requantises `count` rows of `cols` columns in registers. */
 struct gemm_s8 {
     int mr, nr, kr, ku;
     enum a_form a_form;
     void (*tile)(int taps, int channels, const void *const *rows, const int8_t *b, int32_t *tile);
     void (*store)(const struct store_s8 *s, const int32_t *tile, int nr, int rows, int cols);
-    void (*fused)(int taps, int channels, const void *const *rows, const int8_t *b, const struct store_s8 *s, int count, int cols);
+    void (*fused)(int taps, int channels, const void *const *rows, const int8_t *b, const struct store_s8 *s, int count,
+                  int cols);
 };
 
-/* What becomes of the sums of a float tile: y = sum * mult + bias, + residual unless NULL, ReLU; each operation rounded once. y and
-   residual are float, in fp16 half; [rows], ld elements apart. */
+/* What becomes of the sums of a float tile: y = sum * mult + bias, + residual unless NULL, ReLU; each operation rounded once. y
+   and residual are float, in fp16 half; [rows], ld elements apart. */
 struct store_f32 {
     const float *mult, *bias;
     const void *residual;
@@ -65,7 +66,8 @@ struct store_f32 {
     ptrdiff_t ld;
 };
 
-typedef void fused_f32(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s, int count, int cols);
+typedef void fused_f32(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s, int count,
+                       int cols);
 
 /* Rows are float; B is float, half or int8, widened in registers; kr = ku = 1. Sums in float, k rising. */
 struct gemm_f32 {
@@ -78,21 +80,22 @@ struct gemm_f32 {
 
 /* Everything else that wants vectors. */
 struct vector_ops {
-    void (*widen)(size_t n, const uint16_t *x, float *y);           /* half -> float */
-    void (*narrow)(size_t n, const float *x, uint16_t *y);          /* float -> half, round to nearest even */
-    void (*s8_to_u8)(size_t n, const int8_t *x, uint8_t *y);        /* q + 128 */
+    void (*widen)(size_t n, const uint16_t *x, float *y);    /* half -> float */
+    void (*narrow)(size_t n, const float *x, uint16_t *y);   /* float -> half, round to nearest even */
+    void (*s8_to_u8)(size_t n, const int8_t *x, uint8_t *y); /* q + 128 */
     void (*s8_to_s16)(size_t n, const int8_t *x, int16_t *y);
     /* y = x * mult + bias, + add unless NULL, ReLU: each operation rounded once */
     void (*finish)(size_t n, const float *x, const float *mult, const float *bias, const float *add, int relu, float *y);
-    void (*max_s8)(size_t n, const int8_t *x, int8_t *y);           /* y = max(x, y) */
+    void (*max_s8)(size_t n, const int8_t *x, int8_t *y); /* y = max(x, y) */
     void (*max_f32)(size_t n, const float *x, float *y);
-    void (*sum_s8)(size_t n, const int8_t *x, int32_t *y);          /* y += x */
+    void (*sum_s8)(size_t n, const int8_t *x, int32_t *y); /* y += x */
 };
 
 /* ref/ */
 void gemm_s8s8s32_4x8c4__ref(int taps, int channels, const void *const *rows, const int8_t *b, int32_t *tile);
 void store_s8__ref(const struct store_s8 *s, const int32_t *tile, int nr, int rows, int cols);
-void store_s8_rest__ref(const struct store_s8 *s, const int32_t *tile, int nr, int rows, int cols, int from); /* from column `from` on */
+void store_s8_rest__ref(const struct store_s8 *s, const int32_t *tile, int nr, int rows, int cols,
+                        int from); /* from column `from` on */
 void gemm_f32f32_4x8__ref(int taps, int channels, const void *const *rows, const float *b, float *tile);
 void gemm_f32f16_4x8__ref(int taps, int channels, const void *const *rows, const uint16_t *b, float *tile);
 void gemm_f32s8_4x8__ref(int taps, int channels, const void *const *rows, const int8_t *b, float *tile);
@@ -108,29 +111,35 @@ extern const struct vector_ops vector_ops__avx2;
 void gemm_u8s8s8_6x64c4__avx512_vnni(int taps, int channels, const void *const *rows, const int8_t *b, const struct store_s8 *s,
                                      int count, int cols);
 void gemm_u8s8s8_14x32c4__avx512_vnni(int taps, int channels, const void *const *rows, const int8_t *b, const struct store_s8 *s,
-                                     int count, int cols);
+                                      int count, int cols);
 void gemm_u8s8s8_14x16c4__avx512_vnni(int taps, int channels, const void *const *rows, const int8_t *b, const struct store_s8 *s,
-                                     int count, int cols);
+                                      int count, int cols);
 void gemm_u8s8s8_1x64c4__avx512_vnni(int taps, int channels, const void *const *rows, const int8_t *b, const struct store_s8 *s,
                                      int count, int cols);
 void gemm_f32f32_6x64__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
-                                int count, int cols);
+                              int count, int cols);
 void gemm_f32f16_6x64__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
-                                int count, int cols);
-void gemm_f32s8_6x64__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
-                                int count, int cols);
+                              int count, int cols);
+void gemm_f32s8_6x64__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s, int count,
+                             int cols);
 void gemm_f32f32_14x32__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
-                                int count, int cols);
+                               int count, int cols);
 void gemm_f32f16_14x32__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
-                                int count, int cols);
+                               int count, int cols);
 void gemm_f32s8_14x32__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
-                                int count, int cols);
+                              int count, int cols);
 void gemm_f32f32_14x16__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
-                                int count, int cols);
+                               int count, int cols);
 void gemm_f32f16_14x16__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
-                                int count, int cols);
+                               int count, int cols);
 void gemm_f32s8_14x16__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
-                                int count, int cols);
+                              int count, int cols);
+void gemm_f32f32_1x64__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
+                              int count, int cols);
+void gemm_f32f16_1x64__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
+                              int count, int cols);
+void gemm_f32s8_1x64__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s, int count,
+                             int cols);
 
 /* arm/ */
 void gemm_s8s8s32_4x8c2__neon(int taps, int channels, const void *const *rows, const int8_t *b, int32_t *tile);

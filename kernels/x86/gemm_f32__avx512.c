@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // Float tiles on AVX-512: one broadcast per row and depth, vectors of 16 output channels. Halves and int8 weights are widened in
-// registers, and the sums are finished there: scale, bias, residual, ReLU. All widths and types are one function with constant sizes.
+// registers, and the sums are finished there: scale, bias, residual, ReLU. All widths and types are one function with constant
+// sizes.
 
 #include <immintrin.h>
 
@@ -19,8 +20,8 @@ static inline __attribute__((always_inline)) __m512 load(const enum weights type
 }
 
 /* 16 sums from column j of row i. A NaN stays one through the maximum. */
-static inline __attribute__((always_inline)) void finish(const enum weights type, const struct store_f32 *s, __m512 v, int i, int j,
-                                                         __mmask16 mask)
+static inline __attribute__((always_inline)) void finish(const enum weights type, const struct store_f32 *s, __m512 v, int i,
+                                                         int j, __mmask16 mask)
 {
     const ptrdiff_t at = i * s->ld + j;
     v = _mm512_mul_ps(v, _mm512_maskz_loadu_ps(mask, s->mult + j));
@@ -40,9 +41,9 @@ static inline __attribute__((always_inline)) void finish(const enum weights type
     _mm512_mask_storeu_ps((float *)s->y + at, mask, v);
 }
 
-static inline __attribute__((always_inline)) void tile_of(const enum weights type, const int mr, const int nv, int taps, int channels,
-                                                          const void *const *rows, const void *b, const struct store_f32 *s,
-                                                          int count, int cols)
+static inline __attribute__((always_inline)) void tile_of(const enum weights type, const int mr, const int nv, int taps,
+                                                          int channels, const void *const *rows, const void *b,
+                                                          const struct store_f32 *s, int count, int cols)
 {
     const int size = type == WEIGHTS_F32 ? 4 : type == WEIGHTS_F16 ? 2 : 1;
     __m512 vacc[14][4];
@@ -78,55 +79,73 @@ static inline __attribute__((always_inline)) void tile_of(const enum weights typ
 }
 
 void gemm_f32f32_6x64__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
-                                int count, int cols)
+                              int count, int cols)
 {
     tile_of(WEIGHTS_F32, 6, 4, taps, channels, rows, b, s, count, cols);
 }
 
 void gemm_f32f16_6x64__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
-                                int count, int cols)
+                              int count, int cols)
 {
     tile_of(WEIGHTS_F16, 6, 4, taps, channels, rows, b, s, count, cols);
 }
 
-void gemm_f32s8_6x64__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
-                                int count, int cols)
+void gemm_f32s8_6x64__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s, int count,
+                             int cols)
 {
     tile_of(WEIGHTS_S8, 6, 4, taps, channels, rows, b, s, count, cols);
 }
 
 void gemm_f32f32_14x32__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
-                                int count, int cols)
+                               int count, int cols)
 {
     tile_of(WEIGHTS_F32, 14, 2, taps, channels, rows, b, s, count, cols);
 }
 
 void gemm_f32f16_14x32__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
-                                int count, int cols)
+                               int count, int cols)
 {
     tile_of(WEIGHTS_F16, 14, 2, taps, channels, rows, b, s, count, cols);
 }
 
 void gemm_f32s8_14x32__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
-                                int count, int cols)
+                              int count, int cols)
 {
     tile_of(WEIGHTS_S8, 14, 2, taps, channels, rows, b, s, count, cols);
 }
 
 void gemm_f32f32_14x16__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
-                                int count, int cols)
+                               int count, int cols)
 {
     tile_of(WEIGHTS_F32, 14, 1, taps, channels, rows, b, s, count, cols);
 }
 
 void gemm_f32f16_14x16__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
-                                int count, int cols)
+                               int count, int cols)
 {
     tile_of(WEIGHTS_F16, 14, 1, taps, channels, rows, b, s, count, cols);
 }
 
 void gemm_f32s8_14x16__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
-                                int count, int cols)
+                              int count, int cols)
 {
     tile_of(WEIGHTS_S8, 14, 1, taps, channels, rows, b, s, count, cols);
+}
+
+void gemm_f32f32_1x64__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
+                              int count, int cols)
+{
+    tile_of(WEIGHTS_F32, 1, 4, taps, channels, rows, b, s, count, cols);
+}
+
+void gemm_f32f16_1x64__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
+                              int count, int cols)
+{
+    tile_of(WEIGHTS_F16, 1, 4, taps, channels, rows, b, s, count, cols);
+}
+
+void gemm_f32s8_1x64__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s, int count,
+                             int cols)
+{
+    tile_of(WEIGHTS_S8, 1, 4, taps, channels, rows, b, s, count, cols);
 }
