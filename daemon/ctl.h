@@ -105,6 +105,10 @@ int ctl_model_open(const char *path, const struct kernels *k, int batch, struct 
 int ctl_model_make(const struct network *n, const struct kernels *k, struct pthreadpool *pool, struct ctl_model *out, struct err *e);
 void ctl_model_close(struct ctl_model *m); /* an empty one is fine */
 
+/* ctl_layers.c: where the time of a model goes, step by step, as a table or (NULL: no memory) an array. */
+void ctl_layers_print(const struct ctl_model *m, int batch, int threads);
+cJSON *ctl_layers_json(const struct ctl_model *m, int batch, int threads);
+
 double ctl_now_ms(void);                                      /* monotonic */
 long long ctl_file_bytes(const char *path);                   /* -1: unknown */
 void ctl_shape(const struct node *n, char text[48]);          /* "56x56x64" */

@@ -26,7 +26,7 @@ static const struct ctl_option options[] = {
     {"kernels", 0, CTL_TEXT, offsetof(struct options, kernels), 0, 0, "NAME",
      "a row of the kernel table (default: the best here)"},
     {"seconds", 0, CTL_NUMBER, offsetof(struct options, seconds), 0, 86400, "S", "how long each model runs (default 3)"},
-    {"layers", 0, CTL_FLAG, offsetof(struct options, layers), 0, 0, NULL, "also list the layers with shapes and MACs"},
+    {"layers", 0, CTL_FLAG, offsetof(struct options, layers), 0, 0, NULL, "also time every layer and compare it with this CPU's peak"},
     {"json", 0, CTL_FLAG, offsetof(struct options, json), 0, 0, NULL, "print the results as JSON"},
     {0},
 };
@@ -152,26 +152,6 @@ static double median(const struct row *r)
     return r->runs % 2 ? r->ms[r->runs / 2] : (r->ms[r->runs / 2 - 1] + r->ms[r->runs / 2]) / 2;
 }
 
-static cJSON *layers_json(const struct graph *g)
-{
-    cJSON *all = cJSON_CreateArray();
-    int bad = 0;
-    for (int i = 0; i < g->count; i++) {
-        if (!node_has_weights(&g->nodes[i]))
-            continue;
-        char window[48];
-        const int shape[3] = {g->nodes[i].h, g->nodes[i].w, g->nodes[i].c};
-        ctl_window(&g->nodes[i], window);
-        cJSON *o = cJSON_CreateObject();
-        bad |= ctl_put_text(o, "name", g->nodes[i].name);
-        bad |= ctl_put_text(o, "window", window);
-        bad |= ctl_put_item(o, "shape", cJSON_CreateIntArray(shape, 3));
-        bad |= ctl_put_number(o, "macs", (double)node_macs(g, i), 17);
-        bad |= ctl_append(all, o);
-    }
-    return ctl_whole(all, bad);
-}
-
 static int print_json(const struct row *rows, const struct ctl_files *files, const struct options *o)
 {
     cJSON *root = cJSON_CreateObject(), *results = cJSON_CreateArray();
@@ -196,25 +176,11 @@ static int print_json(const struct row *rows, const struct ctl_files *files, con
         bad |= ctl_put_number(one, "load_ms", r->m.load_ms, 6);
         bad |= ctl_put_item(one, "rss_bytes", rss < 0 ? cJSON_CreateNull() : ctl_number(rss, 17));
         if (o->layers)
-            bad |= ctl_put_item(one, "layers", layers_json(&r->m.network->graph));
+            bad |= ctl_put_item(one, "layers", ctl_layers_json(&r->m, o->batch, o->threads));
         bad |= ctl_append(results, one);
     }
     bad |= ctl_put_item(root, "results", results);
     return ctl_print_json(root, bad);
-}
-
-static void print_layers(const struct network *n)
-{
-    printf("\n%s, %s\n%12s  %-10s  %-14s  %s\n", n->name, precision_name(n->precision), "MACs", "window", "output", "layer");
-    for (int i = 0; i < n->graph.count; i++) {
-        const struct node *node = &n->graph.nodes[i];
-        char window[48], shape[48];
-        if (!node_has_weights(node))
-            continue;
-        ctl_window(node, window);
-        ctl_shape(node, shape);
-        printf("%12lld  %-10s  %-14s  %s\n", (long long)node_macs(&n->graph, i), window, shape, node->name);
-    }
 }
 
 static int print_table(const struct row *rows, const struct ctl_files *files, const struct options *o)
@@ -234,7 +200,7 @@ static int print_table(const struct row *rows, const struct ctl_files *files, co
     if (rss >= 0)
         printf("peak resident memory of this process: %s\n", size);
     for (int i = 0; o->layers && i < files->count; i++)
-        print_layers(rows[i].m.network);
+        ctl_layers_print(&rows[i].m, o->batch, o->threads);
     return CTL_DONE;
 }
 

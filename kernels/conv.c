@@ -8,6 +8,7 @@
 #include "kernels/conv.h"
 
 #include <limits.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "kernels/kernels.h"
@@ -16,6 +17,7 @@
 #include "kernels/tiles.h"
 
 struct conv {
+    const char *kernels;         /* the table's row */
     enum precision precision;
     struct conv_shape s;
     const struct vector_ops *ops;
@@ -83,6 +85,7 @@ static void geometry(struct conv *c, const struct kernels *k, enum precision p, 
 {
     static const enum rows_type s8_rows[] = {[A_S8] = ROWS_S8, [A_S16] = ROWS_S16, [A_U8] = ROWS_U8};
     memset(c, 0, sizeof *c);
+    c->kernels = k->name;
     c->precision = p;
     c->s = *s;
     c->ops = k->ops;
@@ -361,4 +364,9 @@ void conv_run(const struct conv *c, const struct conv_io *io, int task, int task
         block(c, io, g, 0, m, first, first + count, &t);
         j0 += count;
     }
+}
+
+void conv_describe(const struct conv *c, char *text, size_t size)
+{
+    snprintf(text, size, "%s %dx%d", c->kernels, c->mr, c->nr);
 }

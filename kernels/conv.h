@@ -73,6 +73,9 @@ size_t conv_scratch_bytes(const struct conv *c);
    there are. scratch: conv_scratch_bytes, CONV_ALIGN-aligned, used by no other running task. */
 void conv_run(const struct conv *c, const struct conv_io *io, int task, int tasks, void *scratch);
 
+/* What computes it, for people: the table's row and the tile, as "avx512_vnni 6x64". */
+void conv_describe(const struct conv *c, char *text, size_t size);
+
 /* The specification: direct loops over unpacked parameters, no packing, no tiles. fp16 and hybrid sum in float in the order
    kh, kw, i. Every implementation is compared with it: == in int8. */
 void conv_reference(enum precision p, const struct conv_shape *s, const struct conv_params *params, const struct conv_io *io);

@@ -6,6 +6,7 @@
 
 #include <stdatomic.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -71,7 +72,8 @@ static int pack(void *user, const struct network *n, int node, const struct laye
         return err_set(e, ERR_INTERNAL, "no step computes node %s", n->graph.nodes[node].name);
     const struct step *step = &m->plan.steps[s];
     struct conv_shape shape = conv_shape(&n->graph, node);
-    struct conv_params params = {.weight = l->weight, .scale = l->scale, .bias = l->bias, .bias_s32 = l->bias_s32, .relu = step->relu};
+    struct conv_params params = {
+        .weight = l->weight, .scale = l->scale, .bias = l->bias, .bias_s32 = l->bias_s32, .relu = step->relu};
     if (n->precision == PRECISION_INT8) {
         params.in = n->quants[step->in[0]];
         params.out = n->quants[step->node];
@@ -80,7 +82,8 @@ static int pack(void *user, const struct network *n, int node, const struct laye
             params.residual = n->quants[step->in[1]];
         int channel = conv_check_s8(&shape, &params);
         if (channel >= 0)
-            return err_set(e, ERR_UNSUPPORTED, "layer %s, channel %d: sums could leave 32 bits", n->graph.nodes[node].name, channel);
+            return err_set(e, ERR_UNSUPPORTED, "layer %s, channel %d: sums could leave 32 bits", n->graph.nodes[node].name,
+                           channel);
     }
     struct conv *c = conv_init(m->weights + m->used, m->kernels, n->precision, &shape, &params);
     m->used += round_up(conv_bytes(m->kernels, n->precision, &shape));
@@ -229,4 +232,30 @@ const struct conv *model_conv(const struct model *m, int step)
 size_t model_scratch_bytes(const struct model *m)
 {
     return m->scratch_bytes;
+}
+
+int model_steps(const struct model *m)
+{
+    return m->plan.count;
+}
+
+void model_step(const struct model *m, int step, struct model_step *out)
+{
+    const struct graph *g = &m->net.graph;
+    const struct step *s = &m->plan.steps[step];
+    const struct node *n = &g->nodes[s->node], *window = s->weights >= 0 ? &g->nodes[s->weights] : n;
+    *out = (struct model_step){.name = n->name,
+                               .op = op_name(window->op),
+                               .h = n->h,
+                               .w = n->w,
+                               .c = n->c,
+                               .kernel = window->kernel_h,
+                               .stride = window->stride_h,
+                               .residual = s->in[1] >= 0};
+    if (s->weights >= 0) {
+        out->macs = node_macs(g, s->weights);
+        conv_describe(m->convs[step], out->kernels, sizeof out->kernels);
+    } else {
+        snprintf(out->kernels, sizeof out->kernels, "%s", m->kernels->name);
+    }
 }

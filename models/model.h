@@ -29,6 +29,19 @@ const struct network *model_network(const struct model *m);
 const struct kernels *model_kernels(const struct model *m);
 int model_classes(const struct model *m);
 void model_input_size(const struct model *m, int *w, int *h); /* pixels; 3 channels */
+/* One step of the plan: a layer with what was fused into it. */
+struct model_step {
+    const char *name;    /* of the node whose output it writes */
+    const char *op;      /* "conv", "dense", "maxpool" ... */
+    int h, w, c;         /* of the output */
+    int kernel, stride;  /* of a convolution or pooling */
+    int residual;        /* 1: adds another tensor */
+    long long macs;      /* of one image; 0 for steps without weights */
+    char kernels[48];    /* what computes it: implementation and tile */
+};
+int model_steps(const struct model *m);
+void model_step(const struct model *m, int step, struct model_step *out);
+
 size_t model_weight_bytes(const struct model *m);             /* packed, as held in memory */
 size_t model_arena_bytes(const struct model *m, int batch, int tasks); /* what a session takes: tensors and scratch */
 size_t model_unplanned_bytes(const struct model *m);          /* activations of one image if every tensor had its own memory */

@@ -33,6 +33,9 @@ const float *session_run(struct session *s, int images);
 typedef void session_see(void *user, int node, const float *values, size_t count);
 const float *session_run_observed(struct session *s, int images, session_see *see, void *user);
 
+/* As session_run; seconds[i] becomes the time of step i (model_steps of them). */
+const float *session_run_timed(struct session *s, int images, double *seconds);
+
 struct model *session_model(const struct session *s); /* borrowed */
 size_t session_bytes(const struct session *s);
 
