@@ -122,10 +122,8 @@ static int64_t find_not_finite_half(const uint16_t *v, int64_t count)
 
 static int64_t find_minus_128(const int8_t *v, int64_t count)
 {
-    for (int64_t i = 0; i < count; i++)
-        if (v[i] == -128)
-            return i;
-    return -1;
+    const int8_t *at = memchr(v, (unsigned char)-128, (size_t)count);
+    return at ? at - v : -1;
 }
 
 static int check_scales(const struct network *n, int node, const struct layer *l, struct err *e)
