@@ -40,23 +40,32 @@ static const struct gemm_f32 f32_6x16_neon = {6,     16, gemm_f32f32_6x16__neon,
 static const struct gemm_s8 *const s8_neon[] = {&s8_4x8_neon, NULL};
 static const struct gemm_f32 *const f32_neon[] = {&f32_6x16_neon, NULL};
 #endif
+#ifdef HAVE_NEON_DOT
+static const struct gemm_s8 s8_4x16_neon_dot = {4, 16, 4, 4, A_S8, gemm_s8s8s32_4x16c4__neon_dot, store_s8__neon, NULL};
+static const struct gemm_s8 s8_8x8_neon_dot = {8, 8, 4, 4, A_S8, gemm_s8s8s32_8x8c4__neon_dot, store_s8__neon, NULL};
+static const struct gemm_s8 *const s8_neon_dot[] = {&s8_4x16_neon_dot, &s8_8x8_neon_dot, NULL};
+#endif
 static const struct gemm_s8 s8_4x8_ref = {4, 8, 4, 4, A_S8, gemm_s8s8s32_4x8c4__ref, store_s8__ref, NULL};
 static const struct gemm_f32 f32_4x8_ref = {4, 8, gemm_f32f32_4x8__ref, gemm_f32f16_4x8__ref, gemm_f32s8_4x8__ref, {NULL}};
 static const struct gemm_s8 *const s8_ref[] = {&s8_4x8_ref, NULL};
 static const struct gemm_f32 *const f32_ref[] = {&f32_4x8_ref, NULL};
 
-const struct kernels kernels_table[] = {/* best first */
+/* Best first. */
+const struct kernels kernels_table[] = {
 #ifdef HAVE_AVX512
-                                        {"avx512_vnni", CPU_AVX2 | CPU_AVX512_VNNI, s8_vnni, f32_avx512, &vector_ops__avx2},
+    {"avx512_vnni", CPU_AVX2 | CPU_AVX512_VNNI, s8_vnni, f32_avx512, &vector_ops__avx2},
 #endif
 #ifdef HAVE_AVX2
-                                        {"avx2", CPU_AVX2, s8_avx2, f32_avx2, &vector_ops__avx2},
+    {"avx2", CPU_AVX2, s8_avx2, f32_avx2, &vector_ops__avx2},
+#endif
+#ifdef HAVE_NEON_DOT
+    {"neon_dot", CPU_NEON | CPU_NEON_DOT, s8_neon_dot, f32_neon, &vector_ops__neon},
 #endif
 #ifdef HAVE_NEON
-                                        {"neon", CPU_NEON, s8_neon, f32_neon, &vector_ops__neon},
+    {"neon", CPU_NEON, s8_neon, f32_neon, &vector_ops__neon},
 #endif
-                                        {"ref", 0, s8_ref, f32_ref, &vector_ops__ref}, /* needs nothing, always there */
-                                        {NULL, 0, NULL, NULL, NULL}};
+    {"ref", 0, s8_ref, f32_ref, &vector_ops__ref}, /* needs nothing, always there */
+    {NULL, 0, NULL, NULL, NULL}};
 
 const struct kernels *kernels_find(const char *name)
 {
