@@ -7,8 +7,18 @@
 /* Bits of the kernel's interface (Linux, asm/hwcap.h), spelled out because older headers lack the newer ones. */
 #define HWCAP_ASIMD_BIT 1
 #define HWCAP_ASIMDHP_BIT 10
+#define HWCAP_CPUID_BIT 11
 #define HWCAP_ASIMDDP_BIT 20
 #define HWCAP2_I8MM_BIT 13
+
+/* Implementer and part of the core that runs this. Where cores differ (big.LITTLE), either answer is good: the A53's order costs the
+   others next to nothing. */
+static int is_cortex_a53(void)
+{
+    unsigned long midr;
+    __asm__("mrs %0, midr_el1" : "=r"(midr)); /* trapped and answered by a system that sets HWCAP_CPUID */
+    return (midr >> 24 & 0xff) == 0x41 && (midr >> 4 & 0xfff) == 0xd03;
+}
 #endif
 
 unsigned cpu_features(void)
@@ -32,6 +42,8 @@ unsigned cpu_features(void)
         have |= CPU_NEON_FP16;
     if (cap2 >> HWCAP2_I8MM_BIT & 1)
         have |= CPU_NEON_I8MM;
+    if (cap >> HWCAP_CPUID_BIT & 1 && is_cortex_a53())
+        have |= CPU_CORTEX_A53;
 #endif
     return have;
 }

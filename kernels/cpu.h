@@ -11,7 +11,8 @@ enum cpu_feature {
     CPU_NEON = 1 << 8,
     CPU_NEON_DOT = 1 << 9,
     CPU_NEON_FP16 = 1 << 10,
-    CPU_NEON_I8MM = 1 << 11
+    CPU_NEON_I8MM = 1 << 11,
+    CPU_CORTEX_A53 = 1 << 12 /* the core that started this program; not an instruction, but an order of them */
 };
 
 /* The set of enum cpu_feature bits of this machine, operating system included. Cannot fail. */

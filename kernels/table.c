@@ -34,10 +34,12 @@ static const struct gemm_s8 *const s8_avx2[] = {&s8_6x16_avx2, NULL};
 static const struct gemm_f32 *const f32_avx2[] = {&f32_6x16_avx2, NULL};
 #endif
 #ifdef HAVE_NEON
-static const struct gemm_s8 s8_4x8_neon = {4, 8, 2, 4, A_S8, gemm_s8s8s32_4x8c2__neon, store_s8__neon, NULL};
-static const struct gemm_f32 f32_6x16_neon = {6,     16, gemm_f32f32_6x16__neon, gemm_f32f16_6x16__neon, gemm_f32s8_6x16__neon,
+static const struct gemm_s8 s8_4x8_neon = {4, 8, 16, 16, A_S8, gemm_s8s8s32_4x8c16__neon, store_s8__neon, NULL};
+static const struct gemm_s8 s8_4x8_neon_a53 = {4, 8, 16, 16, A_S8, gemm_s8s8s32_4x8c16__neon_a53, store_s8__neon, NULL};
+static const struct gemm_f32 f32_6x16_neon = {6, 16, gemm_f32f32_6x16__neon, gemm_f32f16_6x16__neon, gemm_f32s8_6x16__neon,
                                               {NULL}};
 static const struct gemm_s8 *const s8_neon[] = {&s8_4x8_neon, NULL};
+static const struct gemm_s8 *const s8_neon_a53[] = {&s8_4x8_neon_a53, NULL};
 static const struct gemm_f32 *const f32_neon[] = {&f32_6x16_neon, NULL};
 #endif
 #ifdef HAVE_NEON_DOT
@@ -62,6 +64,7 @@ const struct kernels kernels_table[] = {
     {"neon_dot", CPU_NEON | CPU_NEON_DOT, s8_neon_dot, f32_neon, &vector_ops__neon},
 #endif
 #ifdef HAVE_NEON
+    {"neon_a53", CPU_NEON | CPU_CORTEX_A53, s8_neon_a53, f32_neon, &vector_ops__neon},
     {"neon", CPU_NEON, s8_neon, f32_neon, &vector_ops__neon},
 #endif
     {"ref", 0, s8_ref, f32_ref, &vector_ops__ref}, /* needs nothing, always there */

@@ -142,7 +142,8 @@ void gemm_f32s8_1x64__avx512(int taps, int channels, const void *const *rows, co
                              int cols);
 
 /* arm/ */
-void gemm_s8s8s32_4x8c2__neon(int taps, int channels, const void *const *rows, const int8_t *b, int32_t *tile);
+void gemm_s8s8s32_4x8c16__neon(int taps, int channels, const void *const *rows, const int8_t *b, int32_t *tile);
+void gemm_s8s8s32_4x8c16__neon_a53(int taps, int channels, const void *const *rows, const int8_t *b, int32_t *tile);
 void store_s8__neon(const struct store_s8 *s, const int32_t *tile, int nr, int rows, int cols);
 void gemm_f32f32_6x16__neon(int taps, int channels, const void *const *rows, const float *b, float *tile);
 void gemm_f32f16_6x16__neon(int taps, int channels, const void *const *rows, const uint16_t *b, float *tile);
