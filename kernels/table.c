@@ -47,6 +47,10 @@ static const struct gemm_s8 s8_4x16_neon_dot = {4, 16, 4, 4, A_S8, gemm_s8s8s32_
 static const struct gemm_s8 s8_8x8_neon_dot = {8, 8, 4, 4, A_S8, gemm_s8s8s32_8x8c4__neon_dot, store_s8__neon, NULL};
 static const struct gemm_s8 *const s8_neon_dot[] = {&s8_4x16_neon_dot, &s8_8x8_neon_dot, NULL};
 #endif
+#ifdef HAVE_NEON_I8MM
+static const struct gemm_s8 s8_4x16_neon_i8mm = {4, 16, 8, 8, A_S8, gemm_s8s8s32_4x16c8__neon_i8mm, store_s8__neon, NULL};
+static const struct gemm_s8 *const s8_neon_i8mm[] = {&s8_4x16_neon_i8mm, NULL};
+#endif
 static const struct gemm_s8 s8_4x8_ref = {4, 8, 4, 4, A_S8, gemm_s8s8s32_4x8c4__ref, store_s8__ref, NULL};
 static const struct gemm_f32 f32_4x8_ref = {4, 8, gemm_f32f32_4x8__ref, gemm_f32f16_4x8__ref, gemm_f32s8_4x8__ref, {NULL}};
 static const struct gemm_s8 *const s8_ref[] = {&s8_4x8_ref, NULL};
@@ -59,6 +63,9 @@ const struct kernels kernels_table[] = {
 #endif
 #ifdef HAVE_AVX2
     {"avx2", CPU_AVX2, s8_avx2, f32_avx2, &vector_ops__avx2},
+#endif
+#ifdef HAVE_NEON_I8MM
+    {"neon_i8mm", CPU_NEON | CPU_NEON_I8MM, s8_neon_i8mm, f32_neon, &vector_ops__neon},
 #endif
 #ifdef HAVE_NEON_DOT
     {"neon_dot", CPU_NEON | CPU_NEON_DOT, s8_neon_dot, f32_neon, &vector_ops__neon},

@@ -151,5 +151,6 @@ void gemm_f32s8_6x16__neon(int taps, int channels, const void *const *rows, cons
 extern const struct vector_ops vector_ops__neon;
 void gemm_s8s8s32_4x16c4__neon_dot(int taps, int channels, const void *const *rows, const int8_t *b, int32_t *tile);
 void gemm_s8s8s32_8x8c4__neon_dot(int taps, int channels, const void *const *rows, const int8_t *b, int32_t *tile);
+void gemm_s8s8s32_4x16c8__neon_i8mm(int taps, int channels, const void *const *rows, const int8_t *b, int32_t *tile);
 
 #endif
