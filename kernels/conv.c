@@ -238,32 +238,43 @@ static void add_bias(const struct conv *c, int32_t *tile, int channel, int rows,
             tile[i * c->nr + j] += c->bias_s32[channel + j];
 }
 
-static void tile_and_store_s8(const struct conv *c, const struct conv_io *io, const void *const *a, const int8_t *b, ptrdiff_t at,
-                              int rows, int channel, int cols, int32_t *tile)
+/* One panel of weights over the prepared rows a: output rows [m, m + rows) x channels [channel, channel + cols). */
+static void panel_s8(const struct conv *c, const struct conv_io *io, const void *const *a, const int8_t *b, int m, int rows,
+                     int channel, int cols, int32_t *tile)
 {
-    const int taps = c->rows.taps, channels = c->rows.channels;
-    const struct store_s8 s = {.bias = c->bias_s32 + channel,
-                               .mult = c->mult + channel,
-                               .residual = io->residual ? (const int8_t *)io->residual + at : NULL,
-                               .residual_mult = c->residual_mult,
-                               .residual_zero = c->residual_zero,
-                               .zero = c->out_zero,
-                               .lo = (float)(c->relu ? 0 : -128 - c->out_zero),
-                               .hi = (float)(127 - c->out_zero),
-                               .y = c->float_out ? NULL : (int8_t *)io->y + at,
-                               .ld = c->s.out_c,
-                               .sums = c->float_out ? tile : NULL};
-    if (c->s8->fused) {
-        c->s8->fused(taps, channels, a, b, &s, rows, cols);
-    } else {
-        c->s8->tile(taps, channels, a, b, tile);
-        if (c->float_out)
-            add_bias(c, tile, channel, rows, cols);
-        else
-            c->s8->store(&s, tile, c->nr, rows, cols);
+    const int taps = c->rows.taps, channels = c->rows.channels, mr = c->mr;
+    const ptrdiff_t ld = c->s.out_c;
+    ptrdiff_t at = (ptrdiff_t)m * ld + channel;
+    struct store_s8 s = {.bias = c->bias_s32 + channel,
+                         .mult = c->mult + channel,
+                         .residual = io->residual ? (const int8_t *)io->residual + at : NULL,
+                         .residual_mult = c->residual_mult,
+                         .residual_zero = c->residual_zero,
+                         .zero = c->out_zero,
+                         .lo = (float)(c->relu ? 0 : -128 - c->out_zero),
+                         .hi = (float)(127 - c->out_zero),
+                         .y = c->float_out ? NULL : (int8_t *)io->y + at,
+                         .ld = ld,
+                         .sums = c->float_out ? tile : NULL};
+    for (; rows > 0; rows -= mr, a += mr * taps, at += mr * ld) {
+        const int count = rows < mr ? rows : mr;
+        if (c->s8->fused) {
+            c->s8->fused(taps, channels, a, b, &s, count, cols);
+        } else {
+            c->s8->tile(taps, channels, a, b, tile);
+            if (c->float_out)
+                add_bias(c, tile, channel, count, cols);
+            else
+                c->s8->store(&s, tile, c->nr, count, cols);
+        }
+        if (c->float_out) {
+            store_logits(c, tile, channel, count, cols, (float *)io->y + at);
+            continue;
+        }
+        s.y += mr * ld;
+        if (s.residual)
+            s.residual += mr * ld;
     }
-    if (c->float_out)
-        store_logits(c, tile, channel, rows, cols, (float *)io->y + at);
 }
 
 static void store_float(const struct conv *c, const struct store_f32 *s, const float *tile, int rows, int cols, const struct scratch *t)
@@ -283,34 +294,28 @@ static void store_float(const struct conv *c, const struct store_f32 *s, const f
     }
 }
 
-/* One tile: rows [m, m + rows) x channels [channel, channel + cols). */
-static void tile_and_store(const struct conv *c, const struct conv_io *io, const void *const *a, const char *b, int m, int rows,
-                           int channel, int cols, const struct scratch *t)
+static void panel_float(const struct conv *c, const struct conv_io *io, const void *const *a, const char *b, int m, int rows,
+                        int channel, int cols, const struct scratch *t)
 {
-    const ptrdiff_t ld = c->s.out_c, at = (ptrdiff_t)m * ld + channel;
-    const int taps = c->rows.taps, channels = c->rows.channels;
-    if (is_s8(c)) {
-        tile_and_store_s8(c, io, a, (const int8_t *)b, at, rows, channel, cols, t->tile);
-        return;
+    const int taps = c->rows.taps, channels = c->rows.channels, mr = c->mr;
+    const ptrdiff_t size = c->precision == PRECISION_FP16 ? 2 : 4, ld = c->s.out_c;
+    ptrdiff_t at = ((ptrdiff_t)m * ld + channel) * size;
+    for (; rows > 0; rows -= mr, a += mr * taps, at += mr * ld * size) {
+        const int count = rows < mr ? rows : mr;
+        const struct store_f32 s = {c->mult + channel, c->bias + channel, io->residual ? (const char *)io->residual + at : NULL,
+                                    c->relu,           (char *)io->y + at, ld};
+        if (c->f32->fused[c->precision]) {
+            c->f32->fused[c->precision](taps, channels, a, b, &s, count, cols);
+            continue;
+        }
+        if (c->precision == PRECISION_FP32)
+            c->f32->tile_f32(taps, channels, a, (const float *)(const void *)b, t->tile);
+        else if (c->precision == PRECISION_FP16)
+            c->f32->tile_f16(taps, channels, a, (const uint16_t *)(const void *)b, t->tile);
+        else
+            c->f32->tile_s8(taps, channels, a, (const int8_t *)b, t->tile);
+        store_float(c, &s, t->tile, count, cols, t);
     }
-    const ptrdiff_t size = c->precision == PRECISION_FP16 ? 2 : 4;
-    const struct store_f32 s = {c->mult + channel,
-                                c->bias + channel,
-                                io->residual ? (const char *)io->residual + at * size : NULL,
-                                c->relu,
-                                (char *)io->y + at * size,
-                                ld};
-    if (c->f32->fused[c->precision]) {
-        c->f32->fused[c->precision](taps, channels, a, b, &s, rows, cols);
-        return;
-    }
-    if (c->precision == PRECISION_FP32)
-        c->f32->tile_f32(taps, channels, a, (const float *)(const void *)b, t->tile);
-    else if (c->precision == PRECISION_FP16)
-        c->f32->tile_f16(taps, channels, a, (const uint16_t *)(const void *)b, t->tile);
-    else
-        c->f32->tile_s8(taps, channels, a, (const int8_t *)b, t->tile);
-    store_float(c, &s, t->tile, rows, cols, t);
 }
 
 /* Rows [m0, m1) by panels [j0, j1) of one group. */
@@ -322,9 +327,11 @@ static void block(const struct conv *c, const struct conv_io *io, int group, int
         for (int j = j0; j < j1; j++) {
             const char *b = c->panels + ((size_t)group * (size_t)c->group_panels + (size_t)j) * c->panel_bytes;
             const int first = j * c->nr, cols = c->group_n - first < c->nr ? c->group_n - first : c->nr;
-            for (int i = 0; i < rows; i += c->mr)
-                tile_and_store(c, io, a + (size_t)i * (size_t)c->rows.taps, b, m + i, rows - i < c->mr ? rows - i : c->mr,
-                               group * c->group_n + first, cols, t);
+            const int channel = group * c->group_n + first;
+            if (is_s8(c))
+                panel_s8(c, io, a, (const int8_t *)b, m, rows, channel, cols, t->tile);
+            else
+                panel_float(c, io, a, b, m, rows, channel, cols, t);
         }
     }
 }
