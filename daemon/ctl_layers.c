@@ -118,5 +118,9 @@ void ctl_layers_print(const struct ctl_model *m, int batch, int threads)
         sum += seconds[i];
     }
     printf("%10s %9.4f  (sum of the fastest of each; + adds a residual)\n", "", 1e3 * sum);
+    char kept[16], planned[16];
+    ctl_size((double)batch * (double)model_unplanned_bytes(m->model), kept);
+    ctl_size((double)model_arena_bytes(m->model, batch, threads), planned);
+    printf("activations: %s if every tensor had its own memory, %s as planned, scratch of %d threads included\n", kept, planned, threads);
     free(seconds);
 }
