@@ -36,11 +36,10 @@ static const struct gemm_f32 *const f32_avx2[] = {&f32_6x16_avx2, NULL};
 #ifdef HAVE_NEON
 static const struct gemm_s8 s8_4x8_neon = {4, 8, 16, 16, A_S8, gemm_s8s8s32_4x8c16__neon, store_s8__neon, NULL};
 static const struct gemm_s8 s8_4x8_neon_a53 = {4, 8, 16, 16, A_S8, gemm_s8s8s32_4x8c16__neon_a53, store_s8__neon, NULL};
-static const struct gemm_f32 f32_6x16_neon = {6, 16, gemm_f32f32_6x16__neon, gemm_f32f16_6x16__neon, gemm_f32s8_6x16__neon,
-                                              {NULL}};
+static const struct gemm_f32 f32_8x8_neon = {8, 8, gemm_f32f32_8x8__neon, gemm_f32f16_8x8__neon, gemm_f32s8_8x8__neon, {NULL}};
 static const struct gemm_s8 *const s8_neon[] = {&s8_4x8_neon, NULL};
 static const struct gemm_s8 *const s8_neon_a53[] = {&s8_4x8_neon_a53, NULL};
-static const struct gemm_f32 *const f32_neon[] = {&f32_6x16_neon, NULL};
+static const struct gemm_f32 *const f32_neon[] = {&f32_8x8_neon, NULL};
 #endif
 #ifdef HAVE_NEON_DOT
 static const struct gemm_s8 s8_4x16_neon_dot = {4, 16, 4, 4, A_S8, gemm_s8s8s32_4x16c4__neon_dot, store_s8__neon, NULL};

@@ -145,9 +145,9 @@ void gemm_f32s8_1x64__avx512(int taps, int channels, const void *const *rows, co
 void gemm_s8s8s32_4x8c16__neon(int taps, int channels, const void *const *rows, const int8_t *b, int32_t *tile);
 void gemm_s8s8s32_4x8c16__neon_a53(int taps, int channels, const void *const *rows, const int8_t *b, int32_t *tile);
 void store_s8__neon(const struct store_s8 *s, const int32_t *tile, int nr, int rows, int cols);
-void gemm_f32f32_6x16__neon(int taps, int channels, const void *const *rows, const float *b, float *tile);
-void gemm_f32f16_6x16__neon(int taps, int channels, const void *const *rows, const uint16_t *b, float *tile);
-void gemm_f32s8_6x16__neon(int taps, int channels, const void *const *rows, const int8_t *b, float *tile);
+void gemm_f32f32_8x8__neon(int taps, int channels, const void *const *rows, const float *b, float *tile);
+void gemm_f32f16_8x8__neon(int taps, int channels, const void *const *rows, const uint16_t *b, float *tile);
+void gemm_f32s8_8x8__neon(int taps, int channels, const void *const *rows, const int8_t *b, float *tile);
 extern const struct vector_ops vector_ops__neon;
 void gemm_s8s8s32_4x16c4__neon_dot(int taps, int channels, const void *const *rows, const int8_t *b, int32_t *tile);
 void gemm_s8s8s32_8x8c4__neon_dot(int taps, int channels, const void *const *rows, const int8_t *b, int32_t *tile);

@@ -7,16 +7,16 @@
 
 #include "kernels/tiles.h"
 
-/* 8 depths: va01 and va23 are pairs of rows. The barrier keeps GCC from loading so much of B ahead that an accumulator leaves its
-   register. */
+/* 8 depths: va01 and va23 are pairs of rows. The empty assembly keeps the order: GCC would load so much of B ahead that sums leave
+   their registers. */
 static inline void step(int32x4_t vacc[2][8], int8x16_t va01, int8x16_t va23, const int8_t *b)
 {
-    __asm__ volatile("" ::: "memory");
 #pragma GCC unroll 8
     for (int j = 0; j < 8; j++) {
         const int8x16_t vb = vld1q_s8(b + 16 * j);
         vacc[0][j] = vmmlaq_s32(vacc[0][j], va01, vb);
         vacc[1][j] = vmmlaq_s32(vacc[1][j], va23, vb);
+        __asm__ volatile("" : "+w"(vacc[0][j]), "+w"(vacc[1][j]) : : "memory");
     }
 }
 
