@@ -11,8 +11,8 @@
 #define HWCAP_ASIMDDP_BIT 20
 #define HWCAP2_I8MM_BIT 13
 
-/* Implementer and part of the core that runs this. Where cores differ (big.LITTLE), either answer is good: the A53's order costs the
-   others next to nothing. */
+/* Implementer and part of the core that runs this. Where cores differ (big.LITTLE), either answer is good: the A53's order costs
+   the others next to nothing. */
 static int is_cortex_a53(void)
 {
     unsigned long midr;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Float tiles on NEON: 16 accumulators, 8 rows with 4 depths each, by lane, and two vectors of B. Eight rows share what B costs: loads
-// and, for halves and int8, conversion. Halves are converted by FCVTL, which ARMv8.0 has; only half arithmetic is newer.
+// Float tiles on NEON: 16 accumulators, 8 rows with 4 depths each, by lane, and two vectors of B. Eight rows share what B costs:
+// loads and, for halves and int8, conversion. Halves are converted by FCVTL, which ARMv8.0 has; only half arithmetic is newer.
 
 #include <arm_neon.h>
 
@@ -29,8 +29,8 @@ static inline struct columns load_s8(const int8_t *b)
     return (struct columns){vcvtq_f32_s32(vmovl_s16(vget_low_s16(q))), vcvtq_f32_s32(vmovl_high_s16(q))};
 }
 
-/* lane must be a constant. The empty assembly keeps the order: GCC would load B so early, or move sums around so much, that copies
-   and stores appear in the loop. */
+/* lane must be a constant. The empty assembly keeps the order: GCC would load B so early, or move sums around so much, that
+   copies and stores appear in the loop. */
 #define STEP(load, lane)                                                                         \
     do {                                                                                         \
         const struct columns vb = load(b + 8 * (lane));                                          \

@@ -18,7 +18,8 @@ static inline struct columns load(const int8_t *b)
     return (struct columns){{vld1q_s8(b), vld1q_s8(b + 16), vld1q_s8(b + 32), vld1q_s8(b + 48)}};
 }
 
-/* lane must be a constant. The barrier keeps GCC from loading the next steps' B so early that an accumulator leaves its register. */
+/* lane must be a constant. The barrier keeps GCC from loading the next steps' B so early that an accumulator leaves its
+   register. */
 #define STEP(va, lane)                                                              \
     do {                                                                            \
         __asm__ volatile("" ::: "memory");                                          \

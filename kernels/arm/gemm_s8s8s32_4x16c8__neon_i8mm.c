@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
 //
-// int8 with SMMLA (ARMv8.6 i8mm): one instruction multiplies 2 rows x 8 depths with 8 depths x 2 columns. Rows are read where they
-// lie, 16 channels at a time, and paired in registers. 16 accumulators; wider than high, because pairing costs instructions per row.
+// int8 with SMMLA (ARMv8.6 i8mm): one instruction multiplies 2 rows x 8 depths with 8 depths x 2 columns. Rows are read where
+// they lie, 16 channels at a time, and paired in registers. Wider than high, because pairing costs instructions per row.
 
 #include <arm_neon.h>
 
 #include "kernels/tiles.h"
 
-/* 8 depths: va01 and va23 are pairs of rows. The empty assembly keeps the order: GCC would load so much of B ahead that sums leave
-   their registers. */
+/* 8 depths: va01 and va23 are pairs of rows. The empty assembly keeps the order: GCC would load so much of B ahead that sums
+   leave their registers. */
 static inline void step(int32x4_t vacc[2][8], int8x16_t va01, int8x16_t va23, const int8_t *b)
 {
 #pragma GCC unroll 8

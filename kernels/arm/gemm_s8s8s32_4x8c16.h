@@ -2,13 +2,13 @@
 //
 // gemm_s8s8s32_4x8c16.h - what the two orders of the ARMv8.0 int8 tile share.
 //
-// SMULL and SMLAL2 add two products in 16 bits (2 * 128 * 127 = 32512 fits because weights are never -128), SADALP adds neighbouring
-// lanes into 32 bits. 16 depths lie along the lanes and are added up at the end. Where only one pipe multiplies, this is twice as
-// fast as multiplying by lane.
+// SMULL and SMLAL2 add two products in 16 bits (2 * 128 * 127 = 32512 fits because weights are never -128), SADALP adds
+// neighbouring lanes into 32 bits. 16 depths lie along the lanes and are added up at the end. Where only one pipe multiplies,
+// this is twice as fast as multiplying by lane.
 //
-// A tile is two passes of 4x4, whose sums, rows, columns and products fit into the registers; GCC would not keep them there, hence
-// assembly. The loop (label 1, which each order brings) multiplies one step of 16 depths while it loads the next, also across taps;
-// LEAVE multiplies the last step, so nothing beyond the rows is read.
+// A tile is two passes of 4x4, whose sums, rows, columns and products fit into the registers; GCC would not keep them there,
+// hence assembly. The loop (label 1, which each order brings) multiplies one step of 16 depths while it loads the next, also across
+// taps; LEAVE multiplies the last step, so nothing beyond the rows is read.
 //
 // v0-v3: rows, v4-v7: columns, v8-v11: products of one column, v16-v31: sums, column by column.
 
@@ -22,8 +22,8 @@
 #define MLAL(p, a, b) "smlal2 v" p ".8h, v" a ".16b, v" b ".16b\n\t"
 #define ADALP(sum, p) "sadalp v" sum ".4s, v" p ".8h\n\t"
 
-/* Four rows by the column in register b. Every result is used four instructions later, which is its latency on in-order cores. What
-   follows the sums' names is placed after each multiplication (u), accumulation (l) and addition (j). */
+/* Four rows by the column in register b. Every result is used four instructions later, which is its latency on in-order cores.
+   What follows the sums' names is placed after each multiplication (u), accumulation (l) and addition (j). */
 #define COLUMN_WITH(b, s0, s1, s2, s3, u0, u1, u2, u3, l0, l1, l2, l3, j0, j1, j2, j3)                         \
     MULL("8", "0", b) u0 MULL("9", "1", b) u1 MULL("10", "2", b) u2 MULL("11", "3", b) u3                      \
     MLAL("8", "0", b) l0 MLAL("9", "1", b) l1 MLAL("10", "2", b) l2 MLAL("11", "3", b) l3                      \

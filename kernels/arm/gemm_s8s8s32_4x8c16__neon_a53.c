@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// The ARMv8.0 int8 tile for the in-order Cortex-A53, with loads that it issues beside arithmetic: one of 128 bits blocks the vector
-// unit for two cycles; a 64-bit load, an integer load of the upper half and INS hardly do. Each register is loaded anew as soon as
-// its last product is on its way.
+// The ARMv8.0 int8 tile for the in-order Cortex-A53, with loads that it issues beside arithmetic: one of 128 bits blocks the
+// vector unit for two cycles; a 64-bit load, an integer load of the upper half and INS hardly do. Each register is loaded anew as
+// soon as its last product is on its way.
 
 #include "kernels/arm/gemm_s8s8s32_4x8c16.h"
 #include "kernels/tiles.h"
@@ -23,9 +23,9 @@ void gemm_s8s8s32_4x8c16__neon_a53(int taps, int channels, const void *const *ro
          COLUMN_WITH("5", "20", "21", "22", "23", UPPER("y", "%[panel], #-104"), , , ,
                      , , , LOWER("5", "%[panel], #-112]"),
                      , , , JOIN("5", "y"))
-         COLUMN_WITH("6", "24", "25", "26", "27", UPPER("y", "%[panel], #-88"), UPPER("x0", "%[a0], #8"), UPPER("x1", "%[a1], #8"),
-                     UPPER("x2", "%[a2], #8"), UPPER("x3", "%[a3], #8"), , , LOWER("6", "%[panel], #-96]"),
-                     , , , JOIN("6", "y"))
+         COLUMN_WITH("6", "24", "25", "26", "27", UPPER("y", "%[panel], #-88"), UPPER("x0", "%[a0], #8"),
+                     UPPER("x1", "%[a1], #8"), UPPER("x2", "%[a2], #8"), UPPER("x3", "%[a3], #8"), , ,
+                     LOWER("6", "%[panel], #-96]"), , , , JOIN("6", "y"))
          COLUMN_WITH("7", "28", "29", "30", "31", UPPER("y", "%[panel], #-72"), "subs %[left], %[left], #1\n\t", , ,
                      LOWER("0", "%[a0]], #16"), LOWER("1", "%[a1]], #16"), LOWER("2", "%[a2]], #16"),
                      LOWER("3", "%[a3]], #16") LOWER("7", "%[panel], #-80]"),
