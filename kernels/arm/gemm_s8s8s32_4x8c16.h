@@ -7,8 +7,8 @@
 // this is twice as fast as multiplying by lane.
 //
 // A tile is two passes of 4x4, whose sums, rows, columns and products fit into the registers; GCC would not keep them there,
-// hence assembly. The loop (label 1, which each order brings) multiplies one step of 16 depths while it loads the next, also across
-// taps; LEAVE multiplies the last step, so nothing beyond the rows is read.
+// hence assembly. The loop (label 1, which each order brings) multiplies one step of 16 depths while it loads the next, also
+// across taps; LEAVE multiplies the last step, so nothing beyond the rows is read.
 //
 // v0-v3: rows, v4-v7: columns, v8-v11: products of one column, v16-v31: sums, column by column.
 

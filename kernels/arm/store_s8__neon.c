@@ -40,9 +40,9 @@ static inline int16x8_t pixel(const struct common *c, const struct eight *e, con
     return vqaddq_s16(vqmovn_high_s32(vqmovn_s32(vcvtnq_s32_f32(t0)), vcvtnq_s32_f32(t1)), c->zero);
 }
 
-/* Whole vectors of channels; the number of channels done comes back. Expanded in any case: once with residual, once without. */
-__attribute__((always_inline)) static inline int columns(const struct store_s8 *s, const int32_t *tile, int nr, int rows, int cols,
-                                                         int with_residual)
+/* Whole vectors of channels; the number of channels done comes back. Expanded twice: with residual and without. */
+__attribute__((always_inline)) static inline int columns(const struct store_s8 *s, const int32_t *tile, int nr, int rows,
+                                                         int cols, int with_residual)
 {
     const struct common c = {vdupq_n_s16((int16_t)s->zero), vdup_n_s8((int8_t)s->residual_zero), s->residual_mult};
     const int8x16_t least = vdupq_n_s8((int8_t)((int)s->lo + s->zero));
