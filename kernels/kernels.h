@@ -2,8 +2,9 @@
 //
 // kernels.h - the table of implementations, best first, and the choice of one row.
 //
-// A row is one instruction set, or its order for one core: inner loops for every type. Start-up, tests, benchmarks, log and metrics
-// all walk this table. To add one: a tile file under x86/ or arm/, its prototype in tiles.h, a row in table.c, a library in Makefile.am.
+// A row is one instruction set, or its order for one core: inner loops for every type. Start-up, tests, benchmarks, log and
+// metrics all walk this table. To add one: a tile file under x86/ or arm/, its prototype in tiles.h, a row in table.c, a library
+// in Makefile.am.
 
 #ifndef KERNELS_KERNELS_H
 #define KERNELS_KERNELS_H
