@@ -20,8 +20,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define TILE_MR_MAX 16
-
 /* What the rows of an int8 tile hold; conv.c takes what U8 adds out of the bias. */
 enum a_form {
     A_S8,
