@@ -92,11 +92,13 @@ static void process(const struct server *s, struct text *t)
     metrics_family(t, "process_cpu_seconds_total", "counter", "User and system CPU time.");
     text_puts(t, "process_cpu_seconds_total");
     metrics_value(t, p.cpu_seconds);
-    gauge(t, "process_open_fds", "Open file descriptors.", (double)p.open_fds);
     gauge(t, "process_max_fds", "Limit of open file descriptors.", (double)p.max_fds);
-    gauge(t, "process_virtual_memory_bytes", "Virtual memory.", (double)p.virtual_bytes);
-    gauge(t, "process_resident_memory_bytes", "Resident memory.", (double)p.rss_bytes);
-    gauge(t, "process_threads", "Threads.", (double)p.threads);
+    if (p.rss_bytes > 0) { /* /proc is there; without it a 0 would be a lie */
+        gauge(t, "process_open_fds", "Open file descriptors.", (double)p.open_fds);
+        gauge(t, "process_virtual_memory_bytes", "Virtual memory.", (double)p.virtual_bytes);
+        gauge(t, "process_resident_memory_bytes", "Resident memory.", (double)p.rss_bytes);
+        gauge(t, "process_threads", "Threads.", (double)p.threads);
+    }
     metrics_family(t, "process_start_time_seconds", "gauge", "Start of the process since the epoch.");
     text_printf(t, "process_start_time_seconds %.3f\n", s->started_unix);
 }
