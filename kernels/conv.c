@@ -36,11 +36,6 @@ struct conv {
     const char *panels;          /* [groups][group_panels] of panel_bytes */
 };
 
-static size_t align_up(size_t n)
-{
-    return (n + CONV_ALIGN - 1) / CONV_ALIGN * CONV_ALIGN;
-}
-
 static int is_s8(const struct conv *c)
 {
     return c->precision == PRECISION_INT8;
@@ -63,20 +58,24 @@ static void choose_tile(struct conv *c, const struct kernels *k)
     const int m = c->s.out_h * c->s.out_w, n = c->group_n;
     double best = 1e300;
     if (is_s8(c)) {
-        for (const struct gemm_s8 *const *g = k->s8; *g; g++)
-            if (tile_cost(m, n, (*g)->mr, (*g)->nr) < best) {
-                best = tile_cost(m, n, (*g)->mr, (*g)->nr);
+        for (const struct gemm_s8 *const *g = k->s8; *g; g++) {
+            const double cost = tile_cost(m, n, (*g)->mr, (*g)->nr);
+            if (cost < best) {
+                best = cost;
                 c->s8 = *g;
             }
+        }
         c->mr = c->s8->mr;
         c->nr = c->s8->nr;
         return;
     }
-    for (const struct gemm_f32 *const *g = k->f32; *g; g++)
-        if (tile_cost(m, n, (*g)->mr, (*g)->nr) < best) {
-            best = tile_cost(m, n, (*g)->mr, (*g)->nr);
+    for (const struct gemm_f32 *const *g = k->f32; *g; g++) {
+        const double cost = tile_cost(m, n, (*g)->mr, (*g)->nr);
+        if (cost < best) {
+            best = cost;
             c->f32 = *g;
         }
+    }
     c->mr = c->f32->mr;
     c->nr = c->f32->nr;
 }
@@ -94,19 +93,19 @@ static void geometry(struct conv *c, const struct kernels *k, enum precision p, 
     const enum rows_type type = is_s8(c) ? s8_rows[c->s8->a_form] : p == PRECISION_FP16 ? ROWS_F32_FROM_F16 : ROWS_F32;
     rows_init(&c->rows, s, k->ops, type, c->mr, is_s8(c) ? c->s8->ku : 1, in_zero);
     c->group_panels = (c->group_n + c->nr - 1) / c->nr;
-    c->panel_bytes = align_up((size_t)c->rows.taps * (size_t)c->rows.channels * (size_t)c->nr * weight_size(p));
+    c->panel_bytes = conv_align((size_t)c->rows.taps * (size_t)c->rows.channels * (size_t)c->nr * weight_size(p));
 }
 
 static size_t channel_bytes(const struct conv *c)
 {
-    return align_up((size_t)c->s.out_c * 4);
+    return conv_align((size_t)c->s.out_c * 4);
 }
 
 size_t conv_bytes(const struct kernels *k, enum precision p, const struct conv_shape *s)
 {
     struct conv c;
     geometry(&c, k, p, s, 0);
-    return align_up(sizeof c) + 2 * channel_bytes(&c) + (size_t)s->groups * (size_t)c.group_panels * c.panel_bytes;
+    return conv_align(sizeof c) + 2 * channel_bytes(&c) + (size_t)s->groups * (size_t)c.group_panels * c.panel_bytes;
 }
 
 #define SUM_BLOCK (1 << 20) /* weights whose sum fits into 32 bits, which vectors add faster */
@@ -157,7 +156,7 @@ struct conv *conv_init(void *memory, const struct kernels *k, enum precision p, 
     struct conv *c = memory;
     geometry(c, k, p, s, p == PRECISION_INT8 ? params->in.zero : 0);
     c->relu = params->relu;
-    char *at = (char *)memory + align_up(sizeof *c);
+    char *at = (char *)memory + conv_align(sizeof *c);
     void *bias = at;
     float *mult = (float *)(void *)(at + channel_bytes(c));
     char *panels = at + 2 * channel_bytes(c);
@@ -203,12 +202,12 @@ struct conv *conv_init(void *memory, const struct kernels *k, enum precision p, 
 
 static size_t tile_bytes(const struct conv *c)
 {
-    return align_up((size_t)(c->mr * c->nr) * 4);
+    return conv_align((size_t)(c->mr * c->nr) * 4);
 }
 
 static size_t row_bytes(const struct conv *c)
 {
-    return align_up((size_t)c->nr * 4);
+    return conv_align((size_t)c->nr * 4);
 }
 
 /* Scratch: the tile, one row of channels as floats twice, then what the rows take. */

@@ -20,6 +20,12 @@ struct kernels;
 
 #define CONV_ALIGN 64
 
+/* n rounded up to a multiple of CONV_ALIGN. */
+static inline size_t conv_align(size_t n)
+{
+    return (n + CONV_ALIGN - 1) / CONV_ALIGN * CONV_ALIGN;
+}
+
 struct conv_shape {
     int in_h, in_w, in_c;    /* of one image */
     int out_h, out_w, out_c; /* rows below and columns right of the image are padding: pad_bottom follows from out_h */
@@ -55,7 +61,7 @@ struct conv_io {
 
 struct conv; /* packed; immutable once made; lives in memory of the caller */
 
-/* Bytes that conv_init needs, weights included. */
+/* Bytes that conv_init needs, weights included; a multiple of CONV_ALIGN. */
 size_t conv_bytes(const struct kernels *k, enum precision p, const struct conv_shape *s);
 
 /* Packs into memory (conv_bytes, CONV_ALIGN-aligned); the result starts at memory and is freed with it. k must outlive it.

@@ -9,11 +9,6 @@
 #define CHANNELS_IN_PLACE 16     /* a tap of fewer is too short a loop; on a band a line of the kernel is one tap */
 #define SLACK 64                 /* a tile may read the last tap of the band up to this far into weights of zero */
 
-static size_t align_up(size_t n)
-{
-    return (n + CONV_ALIGN - 1) / CONV_ALIGN * CONV_ALIGN;
-}
-
 /* Bytes of an element in the tensor, and in a row. */
 static size_t tensor_size(enum rows_type t)
 {
@@ -31,7 +26,7 @@ static size_t band_bytes(const struct rows *r, int rows)
     const struct conv_shape *s = &r->s;
     const size_t lines = (size_t)(rows / s->out_w + 2), images = (size_t)(rows / (s->out_w * s->out_h) + 2);
     const size_t height = lines * (size_t)r->stride_h + images * (size_t)s->kernel_h;
-    return align_up(height * (size_t)r->band_w * (size_t)(s->in_c / s->groups) * row_size(r->type) + SLACK);
+    return conv_align(height * (size_t)r->band_w * (size_t)(s->in_c / s->groups) * row_size(r->type) + SLACK);
 }
 
 void rows_init(struct rows *r, const struct conv_shape *s, const struct vector_ops *ops, enum rows_type type, int mr, int ku, int zero)
@@ -67,13 +62,13 @@ int rows_tap_depth(const struct rows *r)
 
 static size_t pointer_bytes(const struct rows *r)
 {
-    return align_up((size_t)r->strip * (size_t)r->taps * sizeof(void *));
+    return conv_align((size_t)r->strip * (size_t)r->taps * sizeof(void *));
 }
 
 /* Pointers, then the row of zeros or the band. */
 size_t rows_scratch_bytes(const struct rows *r)
 {
-    return pointer_bytes(r) + (r->in_place ? align_up((size_t)r->channels * row_size(r->type)) : r->band_bytes);
+    return pointer_bytes(r) + (r->in_place ? conv_align((size_t)r->channels * row_size(r->type)) : r->band_bytes);
 }
 
 /* Where in the output row m is. */

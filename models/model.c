@@ -32,11 +32,6 @@ static struct conv_shape conv_shape(const struct graph *g, int node)
                                n->kernel_w, n->stride_h, n->stride_w, n->pad_top, n->pad_left, n->groups};
 }
 
-static size_t round_up(size_t n)
-{
-    return (n + CONV_ALIGN - 1) / CONV_ALIGN * CONV_ALIGN;
-}
-
 /* Plan and memory for all weights, once the graph is known. */
 static int prepare(struct model *m, const struct network *n, struct err *e)
 {
@@ -48,7 +43,7 @@ static int prepare(struct model *m, const struct network *n, struct err *e)
     for (int s = 0; s < m->plan.count; s++)
         if (m->plan.steps[s].weights >= 0) {
             struct conv_shape shape = conv_shape(&n->graph, m->plan.steps[s].weights);
-            m->weight_bytes += round_up(conv_bytes(m->kernels, n->precision, &shape));
+            m->weight_bytes += conv_bytes(m->kernels, n->precision, &shape);
         }
     if (m->weight_bytes == 0)
         return err_set(e, ERR_INPUT, "the network has no weights");
@@ -57,6 +52,11 @@ static int prepare(struct model *m, const struct network *n, struct err *e)
         return err_set(e, ERR_MEMORY, "no memory for %zu bytes of weights", m->weight_bytes);
     m->weights = p;
     return 0;
+}
+
+int step_writes_logits(const struct network *n, const struct step *s)
+{
+    return n->precision == PRECISION_INT8 && s->node == n->graph.output && s->op == OP_CONV && s->in[1] < 0 && !s->relu;
 }
 
 /* A layer_fn: packs the weights of one node. */
@@ -77,7 +77,7 @@ static int pack(void *user, const struct network *n, int node, const struct laye
     if (n->precision == PRECISION_INT8) {
         params.in = n->quants[step->in[0]];
         params.out = n->quants[step->node];
-        params.float_out = step->node == n->graph.output && step->in[1] < 0 && !step->relu;
+        params.float_out = step_writes_logits(n, step);
         if (step->in[1] >= 0)
             params.residual = n->quants[step->in[1]];
         int channel = conv_check_s8(&shape, &params);
@@ -86,7 +86,7 @@ static int pack(void *user, const struct network *n, int node, const struct laye
                            channel);
     }
     struct conv *c = conv_init(m->weights + m->used, m->kernels, n->precision, &shape, &params);
-    m->used += round_up(conv_bytes(m->kernels, n->precision, &shape));
+    m->used += conv_bytes(m->kernels, n->precision, &shape);
     m->convs[s] = c;
     size_t scratch = conv_scratch_bytes(c);
     if (scratch > m->scratch_bytes)
@@ -210,7 +210,7 @@ size_t model_weight_bytes(const struct model *m)
 
 size_t model_arena_bytes(const struct model *m, int batch, int tasks)
 {
-    size_t logits = round_up((size_t)batch * (size_t)model_classes(m) * sizeof(float));
+    size_t logits = conv_align((size_t)batch * (size_t)model_classes(m) * sizeof(float));
     return (size_t)batch * m->plan.arena_bytes + (size_t)tasks * m->scratch_bytes + logits;
 }
 

@@ -156,8 +156,7 @@ static void run_task(void *user, size_t task)
 
     switch (step->op) {
     case OP_CONV: {
-        int to_logits = n->precision == PRECISION_INT8 && step->node == g->output && !x2 && !step->relu;
-        struct conv_io io = {x, x2, to_logits ? (void *)s->logits : y, w->images};
+        struct conv_io io = {x, x2, step_writes_logits(n, step) ? (void *)s->logits : y, w->images};
         conv_run(model_conv(s->model, w->step), &io, t, s->tasks, s->scratch + task * model_scratch_bytes(s->model));
         break;
     }
@@ -216,10 +215,8 @@ static void to_float(const struct network *n, int node, const void *x, size_t co
 /* The last step of int8 writes logits itself; everything else leaves them in its tensor. */
 static int writes_logits(const struct session *s)
 {
-    const struct network *n = model_network(s->model);
     const struct plan *p = model_plan(s->model);
-    const struct step *last = &p->steps[p->count - 1];
-    return n->precision == PRECISION_INT8 && last->op == OP_CONV && last->in[1] < 0 && !last->relu;
+    return step_writes_logits(model_network(s->model), &p->steps[p->count - 1]);
 }
 
 static const float *finish(struct session *s, int images)
@@ -256,7 +253,7 @@ const float *session_run_observed(struct session *s, int images, session_see *se
         const struct node *v = &n->graph.nodes[node];
         const size_t count = (size_t)images * (size_t)v->h * (size_t)v->w * (size_t)v->c;
         run_step(s, i, images);
-        if (node == n->graph.output && writes_logits(s)) {
+        if (step_writes_logits(n, &p->steps[i])) {
             see(user, node, s->logits, count);
         } else {
             to_float(n, node, tensor(s, node), count, s->seen);
