@@ -46,20 +46,22 @@ static size_t weight_size(enum precision p)
     return p == PRECISION_FP32 ? 4 : p == PRECISION_FP16 ? 2 : 1;
 }
 
-/* What a tile costs on m x n: the multiplications at its edges count in full, and the loads per multiplication of each shape. */
-static double tile_cost(int m, int n, int mr, int nr)
+/* What a tile costs on n channels: the multiplications at its edges count in full but for skipped padding, and the loads per
+   multiplication of each shape. */
+static double tile_cost(const struct conv_shape *s, int n, int mr, int nr, int fused)
 {
+    const int m = s->out_h * s->out_w;
     const double padded = (double)((m + mr - 1) / mr * mr) * (double)((n + nr - 1) / nr * nr);
-    return padded * (1 + 0.5 / mr + 8.0 / nr);
+    return padded * (1 - (fused ? rows_skipped(s, mr) : 0)) * (1 + 0.5 / mr + 8.0 / nr);
 }
 
 static void choose_tile(struct conv *c, const struct kernels *k)
 {
-    const int m = c->s.out_h * c->s.out_w, n = c->group_n;
+    const int n = c->group_n;
     double best = 1e300;
     if (is_s8(c)) {
         for (const struct gemm_s8 *const *g = k->s8; *g; g++) {
-            const double cost = tile_cost(m, n, (*g)->mr, (*g)->nr);
+            const double cost = tile_cost(&c->s, n, (*g)->mr, (*g)->nr, (*g)->fused != NULL);
             if (cost < best) {
                 best = cost;
                 c->s8 = *g;
@@ -70,7 +72,7 @@ static void choose_tile(struct conv *c, const struct kernels *k)
         return;
     }
     for (const struct gemm_f32 *const *g = k->f32; *g; g++) {
-        const double cost = tile_cost(m, n, (*g)->mr, (*g)->nr);
+        const double cost = tile_cost(&c->s, n, (*g)->mr, (*g)->nr, (*g)->fused[c->precision] != NULL);
         if (cost < best) {
             best = cost;
             c->f32 = *g;
@@ -92,6 +94,7 @@ static void geometry(struct conv *c, const struct kernels *k, enum precision p, 
     choose_tile(c, k);
     const enum rows_type type = is_s8(c) ? s8_rows[c->s8->a_form] : p == PRECISION_FP16 ? ROWS_F32_FROM_F16 : ROWS_F32;
     rows_init(&c->rows, s, k->ops, type, c->mr, is_s8(c) ? c->s8->ku : 1, in_zero);
+    c->rows.skip_padding = rows_padding_is_zero(&c->rows) && (is_s8(c) ? c->s8->fused != NULL : c->f32->fused[p] != NULL);
     c->group_panels = (c->group_n + c->nr - 1) / c->nr;
     c->panel_bytes = conv_align((size_t)c->rows.taps * (size_t)c->rows.channels * (size_t)c->nr * weight_size(p));
 }

@@ -218,6 +218,43 @@ static void point_on_band(const struct rows *r, const char *x, int group, int m,
     memset(line, 0, SLACK);
 }
 
+/* ---- padding above and below ---- */
+
+int rows_padding_is_zero(const struct rows *r)
+{
+    return r->type == ROWS_F32 || r->type == ROWS_F32_FROM_F16 || (r->type == ROWS_U8 && r->zero == -128);
+}
+
+/* Whether line kh of the kernel lies outside the image for all rows [m, m + count); only within one image. */
+static int line_outside(const struct conv_shape *s, int m, int count, int kh)
+{
+    const struct place first = place(s, m), last = place(s, m + count - 1);
+    const int top = first.y * s->stride_h - s->pad_top + kh, bottom = last.y * s->stride_h - s->pad_top + kh;
+    return first.image == last.image && (bottom < 0 || top >= s->in_h);
+}
+
+double rows_skipped(const struct conv_shape *s, int mr)
+{
+    const int pixels = s->out_h * s->out_w, tiles = (pixels + mr - 1) / mr;
+    if (s->pad_top == 0 && (s->out_h - 1) * s->stride_h + s->kernel_h <= s->in_h)
+        return 0;
+    int lines = 0;
+    for (int m = 0; m < pixels; m += mr)
+        for (int kh = 0; kh < s->kernel_h; kh++)
+            lines += line_outside(s, m, pixels - m < mr ? pixels - m : mr, kh);
+    return (double)lines / ((double)tiles * s->kernel_h);
+}
+
+static void skip_padding(const struct rows *r, int m, int count, const void **to)
+{
+    const int wide = r->taps / r->s.kernel_h; /* taps of one line */
+    for (int at = 0; at < count; at += r->mr, to += r->taps * r->mr)
+        for (int kh = 0; kh < r->s.kernel_h; kh++)
+            if (line_outside(&r->s, m + at, count - at < r->mr ? count - at : r->mr, kh))
+                for (int kw = 0; kw < wide; kw++)
+                    to[(kh * wide + kw) * r->mr] = NULL;
+}
+
 /* ---- */
 
 const void *const *rows_prepare(const struct rows *r, const void *x, int group, int m, int count, void *scratch)
@@ -235,5 +272,7 @@ const void *const *rows_prepare(const struct rows *r, const void *x, int group, 
     for (int i = count % r->mr; i > 0 && i < r->mr; i++)
         for (int tap = 0; tap < r->taps; tap++)
             pointers[block + (size_t)(tap * r->mr + i)] = pointers[block + (size_t)(tap * r->mr)];
+    if (r->skip_padding)
+        skip_padding(r, m, count, pointers);
     return pointers;
 }

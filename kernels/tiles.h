@@ -8,6 +8,7 @@
 //
 // A is not packed: for each of `taps` places under the kernel and each row there is a pointer to `channels` elements that lie
 // together, in the tensor itself wherever that is possible (rows.h). channels is a multiple of ku; exactly that many are read.
+// Fused tiles skip a tap whose first pointer is NULL.
 //
 //     rows: [taps][mr]    B panel: [taps][channels/kr][nr][kr]    tile: [mr][nr]
 //
@@ -107,6 +108,8 @@ void gemm_f32f16_6x16__avx2(int taps, int channels, const void *const *rows, con
 void gemm_f32s8_6x16__avx2(int taps, int channels, const void *const *rows, const int8_t *b, float *tile);
 extern const struct vector_ops vector_ops__avx2;
 void gemm_u8s8s8_6x64c4__avx512_vnni(int taps, int channels, const void *const *rows, const int8_t *b, const struct store_s8 *s,
+                                     int count, int cols);
+void gemm_u8s8s8_7x48c4__avx512_vnni(int taps, int channels, const void *const *rows, const int8_t *b, const struct store_s8 *s,
                                      int count, int cols);
 void gemm_u8s8s8_14x32c4__avx512_vnni(int taps, int channels, const void *const *rows, const int8_t *b, const struct store_s8 *s,
                                       int count, int cols);

@@ -52,7 +52,11 @@ static inline __attribute__((always_inline)) void tile_of(const enum weights typ
 #pragma GCC unroll 4
         for (int j = 0; j < nv; j++)
             vacc[i][j] = _mm512_setzero_ps();
-    for (int tap = 0; tap < taps; tap++, rows += mr)
+    for (int tap = 0; tap < taps; tap++, rows += mr) {
+        if (!rows[0]) {
+            b = (const char *)b + (ptrdiff_t)channels * 16 * nv * size;
+            continue;
+        }
         for (int p = 0; p < channels; p++, b = (const char *)b + 16 * nv * size) {
             __m512 vb[4];
 #pragma GCC unroll 4
@@ -66,6 +70,7 @@ static inline __attribute__((always_inline)) void tile_of(const enum weights typ
                     vacc[i][j] = _mm512_fmadd_ps(va, vb[j], vacc[i][j]);
             }
         }
+    }
 #pragma GCC unroll 14
     for (int i = 0; i < mr; i++) {
         if (i >= count)

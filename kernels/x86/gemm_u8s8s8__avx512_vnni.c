@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// int8 on AVX-512 VNNI: vpdpbusd adds four products of unsigned A and signed B to each 32-bit lane, without saturation. One broadcast
-// of four channels per row meets vectors of 16 output channels, and the sums are requantised where they are, in registers. All widths
-// are one function with constant sizes.
+// int8 on AVX-512 VNNI: vpdpbusd adds four products of unsigned A and signed B to each 32-bit lane, without saturation. One
+// broadcast of four channels per row meets vectors of 16 output channels, and the sums are requantised where they are, in
+// registers. All widths are one function with constant sizes.
 
 #include <immintrin.h>
 #include <string.h>
@@ -10,33 +10,38 @@
 #include "kernels/tiles.h"
 
 struct constants {
-    __m512 lo, hi, residual_mult;
-    __m512i residual_zero, zero;
+    __m512 hi, residual_mult;
+    __m512i residual_zero, zero, lowest;
 };
 
-/* 16 sums that already hold the bias, from column j of row i: clamped and rounded, without the zero point. */
-static inline __attribute__((always_inline)) __m512i requantise(const struct store_s8 *s, const struct constants *c, __m512i acc, int i,
-                                                                int j, __mmask16 mask)
+/* 16 sums that already hold the bias, from column j of row i: rounded, without the zero point. Only the upper bound needs a
+   clamp: what is too low for an int32 becomes the lowest int32, and packing saturates. */
+static inline __attribute__((always_inline)) __m512i requantise(const struct store_s8 *s, const struct constants *c, __m512i acc,
+                                                                int i, int j, __mmask16 mask)
 {
     __m512 t = _mm512_mul_ps(_mm512_cvtepi32_ps(acc), _mm512_maskz_loadu_ps(mask, s->mult + j));
     if (s->residual) {
         __m512i q = _mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(mask, s->residual + i * s->ld + j));
         t = _mm512_add_ps(t, _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(q, c->residual_zero)), c->residual_mult));
     }
-    return _mm512_cvtps_epi32(_mm512_min_ps(_mm512_max_ps(t, c->lo), c->hi)); /* the default rounding: nearest even */
+    return _mm512_cvtps_epi32(_mm512_min_ps(t, c->hi)); /* the default rounding: nearest even */
 }
 
-/* 64 results to bytes: packing works within 128-bit lanes, so the lanes' quarters are put in order at the end. */
-static inline __attribute__((always_inline)) void write_64(int8_t *to, __mmask64 mask, const __m512i *y, __m512i zero)
+/* 64 results to bytes, every step saturating: packing works within 128-bit lanes, so the lanes' quarters are put in order at the
+   end. */
+static inline __attribute__((always_inline)) void write_64(int8_t *to, __mmask64 mask, const __m512i *y,
+                                                           const struct constants *c)
 {
     const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    const __m512i low = _mm512_add_epi16(_mm512_packs_epi32(y[0], y[1]), zero);
-    const __m512i high = _mm512_add_epi16(_mm512_packs_epi32(y[2], y[3]), zero);
-    _mm512_mask_storeu_epi8(to, mask, _mm512_permutexvar_epi32(order, _mm512_packs_epi16(low, high)));
+    const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(y[0], y[1]), c->zero);
+    const __m512i high = _mm512_adds_epi16(_mm512_packs_epi32(y[2], y[3]), c->zero);
+    const __m512i bytes = _mm512_max_epi8(_mm512_packs_epi16(low, high), c->lowest);
+    _mm512_mask_storeu_epi8(to, mask, _mm512_permutexvar_epi32(order, bytes));
 }
 
-static inline __attribute__((always_inline)) void tile_of(const int mr, const int nv, int taps, int channels, const void *const *rows,
-                                                          const int8_t *b, const struct store_s8 *s, int count, int cols)
+static inline __attribute__((always_inline)) void tile_of(const int mr, const int nv, int taps, int channels,
+                                                          const void *const *rows, const int8_t *b, const struct store_s8 *s,
+                                                          int count, int cols)
 {
     __m512i vacc[14][4];
     __mmask16 mask[4];
@@ -49,7 +54,11 @@ static inline __attribute__((always_inline)) void tile_of(const int mr, const in
         for (int i = 0; i < mr; i++)
             vacc[i][j] = bias;
     }
-    for (int tap = 0; tap < taps; tap++, rows += mr)
+    for (int tap = 0; tap < taps; tap++, rows += mr) {
+        if (!rows[0]) {
+            b += channels * 16 * nv;
+            continue;
+        }
         for (int p = 0; p < channels; p += 4, b += 64 * nv) {
             __m512i vb[4];
 #pragma GCC unroll 4
@@ -65,6 +74,7 @@ static inline __attribute__((always_inline)) void tile_of(const int mr, const in
                     vacc[i][j] = _mm512_dpbusd_epi32(vacc[i][j], va, vb[j]);
             }
         }
+    }
     if (s->sums) { /* as they are */
 #pragma GCC unroll 14
         for (int i = 0; i < mr; i++)
@@ -73,26 +83,18 @@ static inline __attribute__((always_inline)) void tile_of(const int mr, const in
                 _mm512_storeu_si512(s->sums + 16 * (nv * i + j), vacc[i][j]);
         return;
     }
-    const struct constants c = {_mm512_set1_ps(s->lo), _mm512_set1_ps(s->hi), _mm512_set1_ps(s->residual_mult),
-                                _mm512_set1_epi32(s->residual_zero), nv == 4 ? _mm512_set1_epi16((short)s->zero) : _mm512_set1_epi32(s->zero)};
+    const struct constants c = {_mm512_set1_ps(s->hi), _mm512_set1_ps(s->residual_mult), _mm512_set1_epi32(s->residual_zero),
+                                _mm512_set1_epi16((short)s->zero), _mm512_set1_epi8((char)(s->lo + (float)s->zero))};
     const __mmask64 all = cols >= 64 ? ~0ULL : (1ULL << cols) - 1;
 #pragma GCC unroll 14
     for (int i = 0; i < mr; i++) {
         if (i >= count)
             break;
-        int8_t *to = s->y + i * s->ld;
-        if (nv == 4) {
-            __m512i y[4];
+        __m512i y[4];
 #pragma GCC unroll 4
-            for (int j = 0; j < 4; j++)
-                y[j] = requantise(s, &c, vacc[i][j], i, 16 * j, mask[j]);
-            write_64(to, all, y, c.zero);
-        } else {
-#pragma GCC unroll 2
-            for (int j = 0; j < nv; j++)
-                _mm512_mask_cvtepi32_storeu_epi8(to + 16 * j, mask[j],
-                                                 _mm512_add_epi32(requantise(s, &c, vacc[i][j], i, 16 * j, mask[j]), c.zero));
-        }
+        for (int j = 0; j < 4; j++)
+            y[j] = j < nv ? requantise(s, &c, vacc[i][j], i, 16 * j, mask[j]) : _mm512_setzero_si512();
+        write_64(s->y + i * s->ld, all, y, &c);
     }
 }
 
@@ -100,6 +102,12 @@ void gemm_u8s8s8_6x64c4__avx512_vnni(int taps, int channels, const void *const *
                                      int count, int cols)
 {
     tile_of(6, 4, taps, channels, rows, b, s, count, cols);
+}
+
+void gemm_u8s8s8_7x48c4__avx512_vnni(int taps, int channels, const void *const *rows, const int8_t *b, const struct store_s8 *s,
+                                     int count, int cols)
+{
+    tile_of(7, 3, taps, channels, rows, b, s, count, cols);
 }
 
 void gemm_u8s8s8_14x32c4__avx512_vnni(int taps, int channels, const void *const *rows, const int8_t *b, const struct store_s8 *s,
