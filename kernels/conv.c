@@ -52,7 +52,7 @@ static double tile_cost(const struct conv_shape *s, int n, int mr, int nr, int f
 {
     const int m = s->out_h * s->out_w;
     const double padded = (double)((m + mr - 1) / mr * mr) * (double)((n + nr - 1) / nr * nr);
-    return padded * (1 - (fused ? rows_skipped(s, mr) : 0)) * (1 + 1.0 / mr + 8.0 / nr);
+    return padded * (1 - (fused ? rows_skipped(s, mr) : 0)) * (1 + 0.5 / mr + 8.0 / nr);
 }
 
 static void choose_tile(struct conv *c, const struct kernels *k)
@@ -71,7 +71,7 @@ static void choose_tile(struct conv *c, const struct kernels *k)
         c->nr = c->s8->nr;
         return;
     }
-    for (const struct gemm_f32 *const *g = k->f32; *g; g++) {
+    for (const struct gemm_f32 *const *g = c->precision == PRECISION_FP16 && k->f16 ? k->f16 : k->f32; *g; g++) {
         const double cost = tile_cost(&c->s, n, (*g)->mr, (*g)->nr, (*g)->fused[c->precision] != NULL);
         if (cost < best) {
             best = cost;
@@ -92,8 +92,11 @@ static void geometry(struct conv *c, const struct kernels *k, enum precision p, 
     c->ops = k->ops;
     c->group_n = s->out_c / s->groups;
     choose_tile(c, k);
-    const enum rows_type type = is_s8(c) ? s8_rows[c->s8->a_form] : p == PRECISION_FP16 ? ROWS_F32_FROM_F16 : ROWS_F32;
-    rows_init(&c->rows, s, k->ops, type, c->mr, is_s8(c) ? c->s8->ku : 1, in_zero);
+    const enum rows_type type = is_s8(c)               ? s8_rows[c->s8->a_form]
+                                : p != PRECISION_FP16  ? ROWS_F32
+                                : c->f32->half_ku != 0 ? ROWS_F16
+                                                       : ROWS_F32_FROM_F16;
+    rows_init(&c->rows, s, k->ops, type, c->mr, is_s8(c) ? c->s8->ku : type == ROWS_F16 ? c->f32->half_ku : 1, in_zero);
     c->rows.skip_padding = rows_padding_is_zero(&c->rows) && (is_s8(c) ? c->s8->fused != NULL : c->f32->fused[p] != NULL);
     c->group_panels = (c->group_n + c->nr - 1) / c->nr;
     c->panel_bytes = conv_align((size_t)c->rows.taps * (size_t)c->rows.channels * (size_t)c->nr * weight_size(p));
@@ -197,8 +200,11 @@ struct conv *conv_init(void *memory, const struct kernels *k, enum precision p, 
         for (int j = 0; j < c->group_panels; j++) {
             int first = j * c->nr, cols = c->group_n - first < c->nr ? c->group_n - first : c->nr;
             const char *w = (const char *)params->weight + ((size_t)(g * c->group_n + first)) * (size_t)depth * size;
-            pack_b(w, size, cols, taps, rows_tap_depth(&c->rows), channels, c->nr, kr,
-                   panels + ((size_t)g * (size_t)c->group_panels + (size_t)j) * c->panel_bytes);
+            char *panel = panels + ((size_t)g * (size_t)c->group_panels + (size_t)j) * c->panel_bytes;
+            pack_b(w, size, cols, taps, rows_tap_depth(&c->rows), channels, c->nr, kr, panel);
+            if (c->rows.type == ROWS_F16)
+                pack_scale_halves(c->ops, (uint16_t *)(void *)panel, taps * channels, c->nr, cols, HALF_RUN,
+                                  mult + g * c->group_n + first);
         }
     return c;
 }

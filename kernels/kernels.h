@@ -18,6 +18,7 @@ struct kernels {
     unsigned need;              /* enum cpu_feature bits without which it must not run */
     const struct gemm_s8 *const *s8;   /* int8 x int8: widths of tile, preferred first, NULL ends */
     const struct gemm_f32 *const *f32; /* float x (float, half or int8 weights), likewise */
+    const struct gemm_f32 *const *f16; /* half x half in half arithmetic, likewise; NULL: f32 computes fp16 too */
     const struct vector_ops *ops;
 };
 

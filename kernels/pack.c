@@ -2,7 +2,12 @@
 
 #include "kernels/pack.h"
 
+#include <math.h>
 #include <string.h>
+
+#include "kernels/tiles.h"
+
+#define COLUMNS 32 /* scaled together */
 
 /* Depths outside, columns inside: writes are sequential, and each column's reads stay in a cache line of its own. */
 void pack_b(const void *w, size_t size, int cols, int taps, int depth, int padded, int nr, int kr, void *panel)
@@ -22,4 +27,38 @@ void pack_b(const void *w, size_t size, int cols, int taps, int depth, int padde
                     memcpy(to + (size_t)j * step, from, count);
             }
         }
+}
+
+/* Rows outside, columns inside, as in the panel: it is read twice in order of its addresses. */
+void pack_scale_halves(const struct vector_ops *ops, uint16_t *panel, int depth, int nr, int cols, int run, float *back)
+{
+    float v[COLUMNS], sum[COLUMNS], largest[COLUMNS], scale[COLUMNS];
+    for (int j = 0; j < cols; j += COLUMNS) {
+        const int n = cols - j < COLUMNS ? cols - j : COLUMNS;
+        memset(largest, 0, sizeof largest);
+        for (int p = 0; p < depth; p += run) {
+            memset(sum, 0, sizeof sum);
+            for (int i = p; i < p + run && i < depth; i++) {
+                ops->widen((size_t)n, panel + (size_t)i * (size_t)nr + (size_t)j, v);
+                for (int c = 0; c < n; c++)
+                    sum[c] += fabsf(v[c]);
+            }
+            for (int c = 0; c < n; c++)
+                largest[c] = sum[c] > largest[c] ? sum[c] : largest[c];
+        }
+        for (int c = 0; c < n; c++) {
+            int exponent;
+            if (frexpf(largest[c], &exponent) > 0.9375f)
+                exponent++;
+            scale[c] = ldexpf(1, -exponent);
+            back[j + c] = ldexpf(1, exponent);
+        }
+        for (int i = 0; i < depth; i++) {
+            uint16_t *row = panel + (size_t)i * (size_t)nr + (size_t)j;
+            ops->widen((size_t)n, row, v);
+            for (int c = 0; c < n; c++)
+                v[c] *= scale[c];
+            ops->narrow((size_t)n, v, row);
+        }
+    }
 }

@@ -10,9 +10,18 @@
 #define KERNELS_PACK_H
 
 #include <stddef.h>
+#include <stdint.h>
+
+struct vector_ops;
 
 /* One panel from `cols` rows (<= nr) of w[cols][taps][depth], elements of `size` bytes (1, 2 or 4). Each tap is padded with zeros
    to `padded` depths, a multiple of kr. */
 void pack_b(const void *w, size_t size, int cols, int taps, int depth, int padded, int nr, int kr, void *panel);
+
+/* Multiplies each column of a panel of halves, [depth][nr], by a power of two such that the magnitudes of `run` (<= 128) depths
+   from a multiple of it on sum to 15/32 .. 15/16 at most; back[cols] are the inverses. Then a sum of such a run of products, each
+   addition rounded to half, never exceeds the largest activation: 15/16 (1 + 2^-11)^128 < 1. Weights that become subnormal lose
+   2^-25 at most, beside a sum near 1. */
+void pack_scale_halves(const struct vector_ops *ops, uint16_t *panel, int depth, int nr, int cols, int run, float *back);
 
 #endif

@@ -12,12 +12,12 @@
 /* Bytes of an element in the tensor, and in a row. */
 static size_t tensor_size(enum rows_type t)
 {
-    return t == ROWS_F32 ? 4 : t == ROWS_F32_FROM_F16 ? 2 : 1;
+    return t == ROWS_F32 ? 4 : t == ROWS_F16 || t == ROWS_F32_FROM_F16 ? 2 : 1;
 }
 
 static size_t row_size(enum rows_type t)
 {
-    return t == ROWS_F32 || t == ROWS_F32_FROM_F16 ? 4 : t == ROWS_S16 ? 2 : 1;
+    return t == ROWS_F32 || t == ROWS_F32_FROM_F16 ? 4 : t == ROWS_F16 || t == ROWS_S16 ? 2 : 1;
 }
 
 /* An upper bound for the bytes of a band under `rows` output pixels, across images too. */
@@ -38,7 +38,8 @@ void rows_init(struct rows *r, const struct conv_shape *s, const struct vector_o
     r->type = type;
     r->mr = mr;
     r->zero = zero;
-    r->in_place = (type == ROWS_S8 || type == ROWS_F32) && channels % ku == 0 && (channels >= CHANNELS_IN_PLACE || s->kernel_w == 1);
+    const int as_stored = type == ROWS_S8 || type == ROWS_F16 || type == ROWS_F32;
+    r->in_place = as_stored && channels % ku == 0 && (channels >= CHANNELS_IN_PLACE || s->kernel_w == 1);
     r->taps = r->in_place ? s->kernel_h * s->kernel_w : s->kernel_h;
     r->channels = r->in_place ? channels : (s->kernel_w * channels + ku - 1) / ku * ku;
     r->step_h = s->kernel_h == 1 ? s->stride_h : 1;
@@ -143,6 +144,9 @@ static void convert(const struct rows *r, size_t n, const char *from, char *to)
     case ROWS_S16:
         r->ops->s8_to_s16(n, (const int8_t *)from, (int16_t *)(void *)to);
         break;
+    case ROWS_F16:
+        memcpy(to, from, 2 * n);
+        break;
     case ROWS_F32:
         memcpy(to, from, 4 * n);
         break;
@@ -222,7 +226,7 @@ static void point_on_band(const struct rows *r, const char *x, int group, int m,
 
 int rows_padding_is_zero(const struct rows *r)
 {
-    return r->type == ROWS_F32 || r->type == ROWS_F32_FROM_F16 || (r->type == ROWS_U8 && r->zero == -128);
+    return r->type == ROWS_F16 || r->type == ROWS_F32 || r->type == ROWS_F32_FROM_F16 || (r->type == ROWS_U8 && r->zero == -128);
 }
 
 /* Whether line kh of the kernel lies outside the image for all rows [m, m + count); only within one image. */

@@ -17,7 +17,7 @@
 #include "kernels/conv.h"
 #include "kernels/tiles.h"
 
-enum rows_type { ROWS_S8, ROWS_U8, ROWS_S16, ROWS_F32, ROWS_F32_FROM_F16 };
+enum rows_type { ROWS_S8, ROWS_U8, ROWS_S16, ROWS_F16, ROWS_F32, ROWS_F32_FROM_F16 };
 
 struct rows {
     struct conv_shape s;

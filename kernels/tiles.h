@@ -68,13 +68,22 @@ struct store_f32 {
 typedef void fused_f32(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s, int count,
                        int cols);
 
-/* Rows are float; B is float, half or int8, widened in registers; kr = ku = 1. Sums in float, k rising. */
+/* The longest run of products that is summed in half. A tile of half arithmetic adds its sums to sums in float, and starts again
+   at zero, at every multiple of this many depths of a panel, counted through all taps, skipped ones too. conv.c scales each column
+   of the panel by a power of two such that within these runs no sum exceeds the largest activation (pack.h): whatever the input,
+   nothing overflows. mult takes the scale out again. */
+#define HALF_RUN 128
+
+/* Rows are float; B is float, half or int8, widened in registers; kr = ku = 1. Sums in float, k rising.
+   With half_ku, rows and B are halves that are multiplied and summed in half, each multiply-add rounded once, k rising; kr = 1,
+   ku = half_ku. Such a tile has tile_f16 or fused[PRECISION_FP16] only. */
 struct gemm_f32 {
     int mr, nr;
     void (*tile_f32)(int taps, int channels, const void *const *rows, const float *b, float *tile);
     void (*tile_f16)(int taps, int channels, const void *const *rows, const uint16_t *b, float *tile);
     void (*tile_s8)(int taps, int channels, const void *const *rows, const int8_t *b, float *tile);
     fused_f32 *fused[3]; /* instead of the tiles above, by enum precision: fp32, fp16, hybrid */
+    int half_ku;         /* 0: not of half arithmetic */
 };
 
 /* Everything else that wants vectors. */
@@ -98,6 +107,7 @@ void store_s8_rest__ref(const struct store_s8 *s, const int32_t *tile, int nr, i
 void gemm_f32f32_4x8__ref(int taps, int channels, const void *const *rows, const float *b, float *tile);
 void gemm_f32f16_4x8__ref(int taps, int channels, const void *const *rows, const uint16_t *b, float *tile);
 void gemm_f32s8_4x8__ref(int taps, int channels, const void *const *rows, const int8_t *b, float *tile);
+void gemm_f16f16_4x8__ref(int taps, int channels, const void *const *rows, const uint16_t *b, float *tile);
 extern const struct vector_ops vector_ops__ref;
 
 /* x86/ */
@@ -117,16 +127,18 @@ void gemm_u8s8s8_14x16c4__avx512_vnni(int taps, int channels, const void *const 
                                       int count, int cols);
 void gemm_u8s8s8_1x64c4__avx512_vnni(int taps, int channels, const void *const *rows, const int8_t *b, const struct store_s8 *s,
                                      int count, int cols);
-void gemm_u8s8s8_6x16c4__avx_vnni(int taps, int channels, const void *const *rows, const int8_t *b, const struct store_s8 *s, int count,
-                                  int cols);
-void gemm_u8s8s8_1x64c4__avx_vnni(int taps, int channels, const void *const *rows, const int8_t *b, const struct store_s8 *s, int count,
-                                  int cols);
 void gemm_f32f32_6x64__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
                               int count, int cols);
 void gemm_f32f16_6x64__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
                               int count, int cols);
 void gemm_f32s8_6x64__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s, int count,
                              int cols);
+void gemm_f32f32_7x48__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
+                              int count, int cols);
+void gemm_f32f16_7x48__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
+                              int count, int cols);
+void gemm_f32s8_7x48__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
+                              int count, int cols);
 void gemm_f32f32_14x32__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
                                int count, int cols);
 void gemm_f32f16_14x32__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,

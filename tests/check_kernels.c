@@ -3,9 +3,6 @@
 // check_kernels [SEED] - every implementation of the shipped table against the reference: == in int8, a bound on rounding in float.
 // Links kernels/ alone. Inputs end at an unreadable page and outputs lie between canaries, so a tile that reads or writes too far
 // is caught; data mixes random values with the extremes. A failure prints the case and the seed that repeats it.
-//
-// Built with STAND_INS, it checks the rows that this machine lacks the instructions for, through their tiles' sources built for
-// instructions it has.
 
 #include <math.h>
 #include <signal.h>
@@ -61,17 +58,6 @@ static void crashed(int signal_number)
     (void)!write(1, "\n", 1);
     signal(signal_number, SIG_DFL);
     raise(signal_number);
-}
-
-/* What can be executed here. */
-static unsigned features(void)
-{
-    unsigned have = cpu_features();
-#ifdef STAND_INS
-    if (have & CPU_AVX512_VNNI)
-        have |= CPU_AVX_VNNI;
-#endif
-    return have;
 }
 
 /* ---- memory whose end is an unreadable page ---- */
@@ -149,11 +135,14 @@ static double value(enum precision p, const void *y, size_t i)
                                  : (double)((const float *)y)[i];
 }
 
-/* Where a float result may lie around the reference: both sum the same products in another order or with fused operations. */
-static double tolerance(enum precision p, const struct conv_shape *s, double expected)
+/* Where a float result may lie around the reference: both sum the same products in another order or with fused operations. In half
+   arithmetic a run's sums are a random walk, and so are their roundings. */
+static double tolerance(const struct kernels *k, enum precision p, const struct conv_shape *s, double expected)
 {
     double depth = (double)s->kernel_h * s->kernel_w * (s->in_c / s->groups), largest = p == PRECISION_HYBRID ? 2 * 127 * 0.02 : 2;
     double t = 4e-7 * (depth + 4) * largest + 1e-6 * fabs(expected);
+    if (p == PRECISION_FP16 && k->f16)
+        t += 0.002 + 0.0008 * sqrt(depth * (depth < HALF_RUN ? depth : HALF_RUN));
     return p == PRECISION_FP16 ? t + fabs(expected) / 1024 + 1e-7 : t;
 }
 
@@ -161,8 +150,35 @@ struct variant {
     int residual, relu, logits, tasks;
 };
 
-static void compare(enum precision p, const struct conv_shape *s, const struct variant *v, const void *y, const void *expected, size_t n)
+/* Half arithmetic of a CPU: it has to give the bits of ref_half, which is itself compared with the reference. */
+static int is_half_tile(const struct kernels *k, enum precision p)
 {
+    return p == PRECISION_FP16 && k->f16 && strcmp(k->name, "ref_half") != 0;
+}
+
+/* What ref_half computes with runs of products that start where those of k's tile do. */
+static void run_ref_half(const struct kernels *k, const struct conv_shape *s, const struct conv_params *params, const struct conv_io *io)
+{
+    struct kernels half = *kernels_find("ref_half");
+    struct gemm_f32 tile = *half.f16[0];
+    const struct gemm_f32 *const one[] = {&tile, NULL};
+    void *memory, *scratch;
+    tile.half_ku = k->f16[0]->half_ku;
+    half.f16 = one;
+    if (posix_memalign(&memory, CONV_ALIGN, conv_bytes(&half, PRECISION_FP16, s)) != 0)
+        exit(99);
+    struct conv *c = conv_init(memory, &half, PRECISION_FP16, s, params);
+    if (posix_memalign(&scratch, CONV_ALIGN, conv_scratch_bytes(c)) != 0)
+        exit(99);
+    conv_run(c, io, 0, 1, scratch);
+    free(memory);
+    free(scratch);
+}
+
+static void compare(const struct kernels *k, enum precision p, const struct conv_shape *s, const struct variant *v, const void *y,
+                    const void *expected, size_t n)
+{
+    const int exact = p == PRECISION_INT8 || is_half_tile(k, p);
     for (size_t i = 0; i < n; i++) {
         double a, b;
         if (v->logits) {
@@ -172,7 +188,7 @@ static void compare(enum precision p, const struct conv_shape *s, const struct v
             a = value(p, y, i);
             b = value(p, expected, i);
         }
-        if (p == PRECISION_INT8 ? a == b : fabs(a - b) <= tolerance(p, s, b))
+        if (exact ? a == b : fabs(a - b) <= tolerance(k, p, s, b))
             continue;
         char text[128];
         snprintf(text, sizeof text, "at %zu of %zu: %.9g, reference %.9g", i, n, a, b);
@@ -181,11 +197,23 @@ static void compare(enum precision p, const struct conv_shape *s, const struct v
     }
 }
 
+struct size {
+    int mr, nr, ku;
+};
+
+static struct size tile_size(const struct kernels *k, enum precision p)
+{
+    if (p == PRECISION_INT8)
+        return (struct size){k->s8[0]->mr, k->s8[0]->nr, k->s8[0]->ku};
+    if (p == PRECISION_FP16 && k->f16)
+        return (struct size){k->f16[0]->mr, k->f16[0]->nr, k->f16[0]->half_ku};
+    return (struct size){k->f32[0]->mr, k->f32[0]->nr, 1};
+}
+
 static void check_conv(const struct kernels *k, enum precision p, const struct conv_shape *s, int images, struct variant v)
 {
     snprintf(current, sizeof current, "%s %dx%d conv precision %d images %d in %dx%dx%d out %dx%dx%d kernel %dx%d stride %d,%d pad %d,%d "
-             "groups %d residual %d relu %d logits %d tasks %d", k->name, p == PRECISION_INT8 ? k->s8[0]->mr : k->f32[0]->mr,
-             p == PRECISION_INT8 ? k->s8[0]->nr : k->f32[0]->nr, (int)p, images, s->in_h, s->in_w, s->in_c, s->out_h,
+             "groups %d residual %d relu %d logits %d tasks %d", k->name, tile_size(k, p).mr, tile_size(k, p).nr, (int)p, images, s->in_h, s->in_w, s->in_c, s->out_h,
              s->out_w, s->out_c, s->kernel_h, s->kernel_w, s->stride_h, s->stride_w, s->pad_top, s->pad_left, s->groups, v.residual,
              v.relu, v.logits, v.tasks);
     cases++;
@@ -217,7 +245,10 @@ static void check_conv(const struct kernels *k, enum precision p, const struct c
     struct conv_io io = {x.data, v.residual ? r.data : NULL, expected, images};
     if (p == PRECISION_INT8 && conv_check_s8(s, &params) >= 0)
         fail("conv_check_s8 refuses a layer that fits");
-    conv_reference(p, s, &params, &io);
+    if (is_half_tile(k, p))
+        run_ref_half(k, s, &params, &io);
+    else
+        conv_reference(p, s, &params, &io);
 
     void *memory = NULL, *scratch = NULL;
     if (posix_memalign(&memory, CONV_ALIGN, conv_bytes(k, p, s)) != 0)
@@ -239,7 +270,7 @@ static void check_conv(const struct kernels *k, enum precision p, const struct c
     }
     for (int t = 0; t < v.tasks; t++)
         conv_run(c, &io, t, v.tasks, scratch);
-    compare(p, s, &v, io.y, expected, out);
+    compare(k, p, s, &v, io.y, expected, out);
     for (int i = 0; i < CANARY; i++)
         if (y.data[i] != 0x5a) {
             fail("wrote before its output");
@@ -266,8 +297,7 @@ static struct conv_shape shape(int h, int w, int in_c, int out_c, int kernel, in
 
 static void check_shapes(const struct kernels *k, enum precision p)
 {
-    const int mr = p == PRECISION_INT8 ? k->s8[0]->mr : k->f32[0]->mr, nr = p == PRECISION_INT8 ? k->s8[0]->nr : k->f32[0]->nr;
-    const int kr = p == PRECISION_INT8 ? k->s8[0]->ku : 1;
+    const int mr = tile_size(k, p).mr, nr = tile_size(k, p).nr, kr = tile_size(k, p).ku;
     const int depths[] = {1, kr - 1, kr, kr + 1, 2 * kr + 1, 63, 64, 65, 576};
     /* Dense: every edge of the tile in rows, columns and depth. */
     for (int m = 1; m <= 2 * mr + 1; m++)
@@ -300,6 +330,48 @@ static void check_shapes(const struct kernels *k, enum precision p)
     /* One strip is not enough: more rows than fit into it. */
     struct conv_shape s = shape(20, 21, 200, 24, 3, 1, 1, 1);
     check_conv(k, p, &s, 1, (struct variant){1, 1, 0, 3});
+}
+
+/* Half arithmetic: neither the largest activations beside large weights of one sign nor tiny ones may leave the range of halves
+   inside a run of products. */
+static void check_half_range(const struct kernels *k)
+{
+    static const float activations[] = {65504, -65504, 1, 0x1p-10f}, weights[] = {0x1p-16f, 0.01f, 1, 60000};
+    enum { DEPTH = 3 * HALF_RUN, PIXELS = 3, CHANNELS = 5 };
+    struct conv_shape s = shape(1, PIXELS, DEPTH, CHANNELS, 1, 1, 0, 1);
+    for (size_t i = 0; i < COUNT(activations); i++)
+        for (size_t j = 0; j < COUNT(weights); j++) {
+            uint16_t x[PIXELS * DEPTH], w[CHANNELS * DEPTH], y[PIXELS * CHANNELS];
+            double expected[CHANNELS] = {0};
+            for (int p = 0; p < PIXELS * DEPTH; p++)
+                x[p] = half_from_float(activations[i]);
+            /* Runs that cancel: the result fits, the sums on the way would not. */
+            for (int o = 0; o < CHANNELS; o++)
+                for (int p = 0; p < DEPTH; p++) {
+                    float f = p / HALF_RUN == 1 ? -weights[j] * (float)(o + 1) / 8 : weights[j] * (float)(o + 1) / 16;
+                    w[o * DEPTH + p] = half_from_float(p == 0 ? 2 * f : f);
+                    expected[o] += (double)activations[i] * (double)half_to_float(w[o * DEPTH + p]);
+                }
+            struct conv_params params = {.weight = w};
+            struct conv_io io = {x, NULL, y, 1};
+            void *memory, *scratch;
+            snprintf(current, sizeof current, "%s half range, activations %g weights %g", k->name, (double)activations[i], (double)weights[j]);
+            cases++;
+            if (posix_memalign(&memory, CONV_ALIGN, conv_bytes(k, PRECISION_FP16, &s)) != 0)
+                exit(99);
+            struct conv *c = conv_init(memory, k, PRECISION_FP16, &s, &params);
+            if (posix_memalign(&scratch, CONV_ALIGN, conv_scratch_bytes(c)) != 0)
+                exit(99);
+            conv_run(c, &io, 0, 1, scratch);
+            for (int p = 0; p < PIXELS * CHANNELS; p++) {
+                const double sum = HALF_RUN * (double)activations[i] * (double)weights[j], got = (double)half_to_float(y[p]);
+                const double want = expected[p % CHANNELS];
+                if (fabs(want) > 65000 ? fabs(got) < 64000 : !(fabs(got - want) <= fabs(sum) / 64 + fabs(want) / 500 + 1e-7))
+                    fail("half sums leave their range");
+            }
+            free(memory);
+            free(scratch);
+        }
 }
 
 /* int8: requantisation at ties and limits, where a wrong rounding or sign would hide elsewhere. */
@@ -577,14 +649,10 @@ int main(int argc, char **argv)
     check_specification();
     check_limits();
     for (const struct kernels *k = kernels_table; k->name; k++) {
-        if (k->need & ~features()) {
+        if (k->need & ~cpu_features()) {
             printf("SKIP %s: this CPU lacks it\n", k->name);
             continue;
         }
-#ifdef STAND_INS
-        if ((k->need & ~cpu_features()) == 0)
-            continue; /* check_kernels checks the real ones */
-#endif
         unsigned long before = cases;
         /* Each width of tile alone, so that none is only chosen for shapes that nobody tried. */
         for (const struct gemm_s8 *const *g = k->s8; *g; g++) {
@@ -601,8 +669,16 @@ int main(int argc, char **argv)
             only.f32 = one;
             state = seed;
             for (int p = 0; p < PRECISIONS; p++)
-                if (p != PRECISION_INT8)
+                if (p != PRECISION_INT8 && (p != PRECISION_FP16 || !k->f16))
                     check_shapes(&only, (enum precision)p);
+        }
+        for (const struct gemm_f32 *const *g = k->f16; g && *g; g++) {
+            const struct gemm_f32 *const one[] = {*g, NULL};
+            struct kernels only = *k;
+            only.f16 = one;
+            state = seed;
+            check_shapes(&only, PRECISION_FP16);
+            check_half_range(&only);
         }
         check_pools(k);
         check_vectors(k);
