@@ -52,7 +52,7 @@ static double tile_cost(const struct conv_shape *s, int n, int mr, int nr, int f
 {
     const int m = s->out_h * s->out_w;
     const double padded = (double)((m + mr - 1) / mr * mr) * (double)((n + nr - 1) / nr * nr);
-    return padded * (1 - (fused ? rows_skipped(s, mr) : 0)) * (1 + 0.5 / mr + 8.0 / nr);
+    return padded * (1 - (fused ? rows_skipped(s, mr) : 0)) * (1 + 1.0 / mr + 8.0 / nr);
 }
 
 static void choose_tile(struct conv *c, const struct kernels *k)

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 
+#include "config.h"
+
 #include "kernels/cpu.h"
 
 #if defined(__aarch64__) && defined(__linux__)
@@ -32,6 +34,10 @@ unsigned cpu_features(void)
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512vnni"))
         have |= CPU_AVX512_VNNI;
+#ifdef HAVE_AVX_VNNI /* older compilers do not know the name */
+    if (__builtin_cpu_supports("avxvnni"))
+        have |= CPU_AVX_VNNI;
+#endif
 #elif defined(__aarch64__) && defined(__linux__)
     unsigned long cap = getauxval(AT_HWCAP), cap2 = getauxval(AT_HWCAP2);
     if (cap >> HWCAP_ASIMD_BIT & 1)

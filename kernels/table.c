@@ -17,18 +17,15 @@ static const struct gemm_s8 s8_14x16_vnni = {14, 16, 4, 4, A_U8, NULL, NULL, gem
 static const struct gemm_s8 s8_1x64_vnni = {1, 64, 4, 4, A_U8, NULL, NULL, gemm_u8s8s8_1x64c4__avx512_vnni};
 static const struct gemm_f32 f32_6x64_avx512 = {
     6, 64, NULL, NULL, NULL, {gemm_f32f32_6x64__avx512, gemm_f32f16_6x64__avx512, gemm_f32s8_6x64__avx512}, 0};
-static const struct gemm_f32 f32_7x48_avx512 = {
-    7, 48, NULL, NULL, NULL, {gemm_f32f32_7x48__avx512, gemm_f32f16_7x48__avx512, gemm_f32s8_7x48__avx512}, 0};
 static const struct gemm_f32 f32_14x32_avx512 = {
     14, 32, NULL, NULL, NULL, {gemm_f32f32_14x32__avx512, gemm_f32f16_14x32__avx512, gemm_f32s8_14x32__avx512}, 0};
 static const struct gemm_f32 f32_14x16_avx512 = {
     14, 16, NULL, NULL, NULL, {gemm_f32f32_14x16__avx512, gemm_f32f16_14x16__avx512, gemm_f32s8_14x16__avx512}, 0};
 static const struct gemm_f32 f32_1x64_avx512 = {
     1, 64, NULL, NULL, NULL, {gemm_f32f32_1x64__avx512, gemm_f32f16_1x64__avx512, gemm_f32s8_1x64__avx512}, 0};
-static const struct gemm_s8 *const s8_vnni[] = {&s8_6x64_vnni,  &s8_7x48_vnni, &s8_14x32_vnni,
-                                                &s8_14x16_vnni, &s8_1x64_vnni, NULL};
-static const struct gemm_f32 *const f32_avx512[] = {&f32_14x32_avx512, &f32_6x64_avx512, &f32_7x48_avx512,
-                                                    &f32_14x16_avx512, &f32_1x64_avx512, NULL};
+static const struct gemm_s8 *const s8_vnni[] = {&s8_6x64_vnni, &s8_7x48_vnni, &s8_14x32_vnni, &s8_14x16_vnni, &s8_1x64_vnni, NULL};
+static const struct gemm_f32 *const f32_avx512[] = {&f32_14x32_avx512, &f32_6x64_avx512, &f32_14x16_avx512, &f32_1x64_avx512,
+                                                    NULL};
 #endif
 #ifdef HAVE_AVX2
 static const struct gemm_s8 s8_6x16_avx2 = {6, 16, 2, 2, A_S16, gemm_s16s8s32_6x16c2__avx2, store_s8__avx2, NULL};
@@ -36,6 +33,11 @@ static const struct gemm_f32 f32_6x16_avx2 = {6,     16, gemm_f32f32_6x16__avx2,
                                               {NULL}, 0};
 static const struct gemm_s8 *const s8_avx2[] = {&s8_6x16_avx2, NULL};
 static const struct gemm_f32 *const f32_avx2[] = {&f32_6x16_avx2, NULL};
+#endif
+#ifdef HAVE_AVX_VNNI
+static const struct gemm_s8 s8_6x16_avx_vnni = {6, 16, 4, 4, A_U8, NULL, NULL, gemm_u8s8s8_6x16c4__avx_vnni};
+static const struct gemm_s8 s8_1x64_avx_vnni = {1, 64, 4, 4, A_U8, NULL, NULL, gemm_u8s8s8_1x64c4__avx_vnni};
+static const struct gemm_s8 *const s8_avx_vnni[] = {&s8_6x16_avx_vnni, &s8_1x64_avx_vnni, NULL};
 #endif
 #ifdef HAVE_NEON
 static const struct gemm_s8 s8_4x8_neon = {4, 8, 16, 16, A_S8, gemm_s8s8s32_4x8c16__neon, store_s8__neon, NULL};
@@ -65,6 +67,9 @@ static const struct gemm_f32 *const f16_ref[] = {&f16_4x8_ref, NULL};
 const struct kernels kernels_table[] = {
 #ifdef HAVE_AVX512
     {"avx512_vnni", CPU_AVX2 | CPU_AVX512_VNNI, s8_vnni, f32_avx512, NULL, &vector_ops__avx2},
+#endif
+#ifdef HAVE_AVX_VNNI
+    {"avx_vnni", CPU_AVX2 | CPU_AVX_VNNI, s8_avx_vnni, f32_avx2, NULL, &vector_ops__avx2},
 #endif
 #ifdef HAVE_AVX2
     {"avx2", CPU_AVX2, s8_avx2, f32_avx2, NULL, &vector_ops__avx2},

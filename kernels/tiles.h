@@ -127,18 +127,16 @@ void gemm_u8s8s8_14x16c4__avx512_vnni(int taps, int channels, const void *const 
                                       int count, int cols);
 void gemm_u8s8s8_1x64c4__avx512_vnni(int taps, int channels, const void *const *rows, const int8_t *b, const struct store_s8 *s,
                                      int count, int cols);
+void gemm_u8s8s8_6x16c4__avx_vnni(int taps, int channels, const void *const *rows, const int8_t *b, const struct store_s8 *s, int count,
+                                  int cols);
+void gemm_u8s8s8_1x64c4__avx_vnni(int taps, int channels, const void *const *rows, const int8_t *b, const struct store_s8 *s, int count,
+                                  int cols);
 void gemm_f32f32_6x64__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
                               int count, int cols);
 void gemm_f32f16_6x64__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
                               int count, int cols);
 void gemm_f32s8_6x64__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s, int count,
                              int cols);
-void gemm_f32f32_7x48__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
-                              int count, int cols);
-void gemm_f32f16_7x48__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
-                              int count, int cols);
-void gemm_f32s8_7x48__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
-                              int count, int cols);
 void gemm_f32f32_14x32__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
                                int count, int cols);
 void gemm_f32f16_14x32__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
