@@ -4,6 +4,8 @@
 // The rows of a strip are prepared (rows.h), then every panel of weights passes over them:
 //
 //     for each strip of rows:        for each panel of nr channels:  for each mr rows:  tile, then store what exists
+//
+// Winograd (winograd.h) takes the place of the rows and tiles where it pays; packing, sharing and storing are the same.
 
 #include "kernels/conv.h"
 
@@ -15,6 +17,7 @@
 #include "kernels/pack.h"
 #include "kernels/rows.h"
 #include "kernels/tiles.h"
+#include "kernels/winograd.h"
 
 struct conv {
     const char *kernels;         /* the table's row */
@@ -30,6 +33,8 @@ struct conv {
     struct rows rows;
     int group_n, group_panels;   /* output channels and weight panels of one group */
     size_t panel_bytes;
+    int is_winograd;
+    struct winograd winograd;    /* then instead of rows, panels and tile */
     const int32_t *bias_s32;     /* [O] with the zero points of input and A form folded in */
     const float *mult;           /* [O] int8: requantisation, or the scale of the logits; hybrid: weight scale */
     const float *bias;           /* [O] float precisions */
@@ -100,6 +105,7 @@ static void geometry(struct conv *c, const struct kernels *k, enum precision p, 
     c->rows.skip_padding = rows_padding_is_zero(&c->rows) && (is_s8(c) ? c->s8->fused != NULL : c->f32->fused[p] != NULL);
     c->group_panels = (c->group_n + c->nr - 1) / c->nr;
     c->panel_bytes = conv_align((size_t)c->rows.taps * (size_t)c->rows.channels * (size_t)c->nr * weight_size(p));
+    c->is_winograd = winograd_plan(&c->winograd, k, p, s);
 }
 
 static size_t channel_bytes(const struct conv *c)
@@ -111,7 +117,10 @@ size_t conv_bytes(const struct kernels *k, enum precision p, const struct conv_s
 {
     struct conv c;
     geometry(&c, k, p, s, 0);
-    return conv_align(sizeof c) + 2 * channel_bytes(&c) + (size_t)s->groups * (size_t)c.group_panels * c.panel_bytes;
+    size_t weights = (size_t)s->groups * (size_t)c.group_panels * c.panel_bytes;
+    if (c.is_winograd && winograd_weight_bytes(&c.winograd) > weights)
+        weights = winograd_weight_bytes(&c.winograd);
+    return conv_align(sizeof c) + 2 * channel_bytes(&c) + weights;
 }
 
 #define SUM_BLOCK (1 << 20) /* weights whose sum fits into 32 bits, which vectors add faster */
@@ -161,6 +170,8 @@ struct conv *conv_init(void *memory, const struct kernels *k, enum precision p, 
 {
     struct conv *c = memory;
     geometry(c, k, p, s, p == PRECISION_INT8 ? params->in.zero : 0);
+    if (is_s8(c) && c->is_winograd)
+        c->is_winograd = !params->float_out && winograd_exact(s, params);
     c->relu = params->relu;
     char *at = (char *)memory + conv_align(sizeof *c);
     void *bias = at;
@@ -179,7 +190,7 @@ struct conv *conv_init(void *memory, const struct kernels *k, enum precision p, 
         for (int o = 0; o < s->out_c; o++) {
             const int8_t *w = (const int8_t *)params->weight + (size_t)o * (size_t)depth;
             int64_t given = params->bias_s32 ? params->bias_s32[o] : 0;
-            b[o] = (int32_t)(given - (params->in.zero + offset) * sum_weights(w, depth));
+            b[o] = (int32_t)(c->is_winograd ? given : given - (params->in.zero + offset) * sum_weights(w, depth));
             float product = params->in.scale * params->scale[o];
             mult[o] = params->float_out ? product : product / params->out.scale;
         }
@@ -192,8 +203,11 @@ struct conv *conv_init(void *memory, const struct kernels *k, enum precision p, 
         }
     }
     c->mult = mult;
+    if (c->is_winograd) {
+        winograd_pack(&c->winograd, params, panels);
+        return c;
+    }
     c->panels = panels;
-
     const size_t size = weight_size(p);
     const int kr = is_s8(c) ? c->s8->kr : 1, taps = c->rows.taps, channels = c->rows.channels;
     for (int g = 0; g < s->groups; g++)
@@ -211,18 +225,18 @@ struct conv *conv_init(void *memory, const struct kernels *k, enum precision p, 
 
 static size_t tile_bytes(const struct conv *c)
 {
-    return conv_align((size_t)(c->mr * c->nr) * 4);
+    return c->is_winograd ? 0 : conv_align((size_t)(c->mr * c->nr) * 4);
 }
 
 static size_t row_bytes(const struct conv *c)
 {
-    return conv_align((size_t)c->nr * 4);
+    return conv_align((size_t)(c->is_winograd ? c->winograd.nr : c->nr) * 4);
 }
 
-/* Scratch: the tile, one row of channels as floats twice, then what the rows take. */
+/* Scratch: the tile, one row of channels as floats twice, then what the rows or Winograd take. */
 size_t conv_scratch_bytes(const struct conv *c)
 {
-    return tile_bytes(c) + 2 * row_bytes(c) + rows_scratch_bytes(&c->rows);
+    return tile_bytes(c) + 2 * row_bytes(c) + (c->is_winograd ? winograd_scratch_bytes(&c->winograd) : rows_scratch_bytes(&c->rows));
 }
 
 struct scratch {
@@ -246,6 +260,28 @@ static void add_bias(const struct conv *c, int32_t *tile, int channel, int rows,
             tile[i * c->nr + j] += c->bias_s32[channel + j];
 }
 
+/* How output elements from `at` on are stored, which is in channel `channel`. */
+static struct store_s8 store_s8_at(const struct conv *c, const struct conv_io *io, ptrdiff_t at, int channel)
+{
+    return (struct store_s8){.bias = c->bias_s32 + channel,
+                             .mult = c->mult + channel,
+                             .residual = io->residual ? (const int8_t *)io->residual + at : NULL,
+                             .residual_mult = c->residual_mult,
+                             .residual_zero = c->residual_zero,
+                             .zero = c->out_zero,
+                             .lo = (float)(c->relu ? 0 : -128 - c->out_zero),
+                             .hi = (float)(127 - c->out_zero),
+                             .y = c->float_out ? NULL : (int8_t *)io->y + at,
+                             .ld = c->s.out_c};
+}
+
+static struct store_f32 store_f32_at(const struct conv *c, const struct conv_io *io, ptrdiff_t at, int channel)
+{
+    const ptrdiff_t size = c->precision == PRECISION_FP16 ? 2 : 4;
+    const char *residual = io->residual ? (const char *)io->residual + at * size : NULL;
+    return (struct store_f32){c->mult + channel, c->bias + channel, residual, c->relu, (char *)io->y + at * size, c->s.out_c};
+}
+
 /* One panel of weights over the prepared rows a: output rows [m, m + rows) x channels [channel, channel + cols). */
 static void panel_s8(const struct conv *c, const struct conv_io *io, const void *const *a, const int8_t *b, int m, int rows,
                      int channel, int cols, int32_t *tile)
@@ -253,17 +289,8 @@ static void panel_s8(const struct conv *c, const struct conv_io *io, const void 
     const int taps = c->rows.taps, channels = c->rows.channels, mr = c->mr;
     const ptrdiff_t ld = c->s.out_c;
     ptrdiff_t at = (ptrdiff_t)m * ld + channel;
-    struct store_s8 s = {.bias = c->bias_s32 + channel,
-                         .mult = c->mult + channel,
-                         .residual = io->residual ? (const int8_t *)io->residual + at : NULL,
-                         .residual_mult = c->residual_mult,
-                         .residual_zero = c->residual_zero,
-                         .zero = c->out_zero,
-                         .lo = (float)(c->relu ? 0 : -128 - c->out_zero),
-                         .hi = (float)(127 - c->out_zero),
-                         .y = c->float_out ? NULL : (int8_t *)io->y + at,
-                         .ld = ld,
-                         .sums = c->float_out ? tile : NULL};
+    struct store_s8 s = store_s8_at(c, io, at, channel);
+    s.sums = c->float_out ? tile : NULL;
     for (; rows > 0; rows -= mr, a += mr * taps, at += mr * ld) {
         const int count = rows < mr ? rows : mr;
         if (c->s8->fused) {
@@ -285,7 +312,8 @@ static void panel_s8(const struct conv *c, const struct conv_io *io, const void 
     }
 }
 
-static void store_float(const struct conv *c, const struct store_f32 *s, const float *tile, int rows, int cols, const struct scratch *t)
+static void store_float(const struct conv *c, const struct store_f32 *s, const float *tile, int nr, int rows, int cols,
+                        const struct scratch *t)
 {
     const int half = c->precision == PRECISION_FP16;
     for (int i = 0; i < rows; i++) {
@@ -296,7 +324,7 @@ static void store_float(const struct conv *c, const struct store_f32 *s, const f
             c->ops->widen((size_t)cols, (const uint16_t *)s->residual + at, t->residual);
             add = t->residual;
         }
-        c->ops->finish((size_t)cols, tile + i * c->nr, s->mult, s->bias, add, s->relu, out);
+        c->ops->finish((size_t)cols, tile + i * nr, s->mult, s->bias, add, s->relu, out);
         if (half)
             c->ops->narrow((size_t)cols, out, (uint16_t *)s->y + at);
     }
@@ -306,12 +334,10 @@ static void panel_float(const struct conv *c, const struct conv_io *io, const vo
                         int channel, int cols, const struct scratch *t)
 {
     const int taps = c->rows.taps, channels = c->rows.channels, mr = c->mr;
-    const ptrdiff_t size = c->precision == PRECISION_FP16 ? 2 : 4, ld = c->s.out_c;
-    ptrdiff_t at = ((ptrdiff_t)m * ld + channel) * size;
-    for (; rows > 0; rows -= mr, a += mr * taps, at += mr * ld * size) {
+    ptrdiff_t at = (ptrdiff_t)m * c->s.out_c + channel;
+    for (; rows > 0; rows -= mr, a += mr * taps, at += (ptrdiff_t)mr * c->s.out_c) {
         const int count = rows < mr ? rows : mr;
-        const struct store_f32 s = {c->mult + channel, c->bias + channel, io->residual ? (const char *)io->residual + at : NULL,
-                                    c->relu,           (char *)io->y + at, ld};
+        const struct store_f32 s = store_f32_at(c, io, at, channel);
         if (c->f32->fused[c->precision]) {
             c->f32->fused[c->precision](taps, channels, a, b, &s, count, cols);
             continue;
@@ -322,7 +348,7 @@ static void panel_float(const struct conv *c, const struct conv_io *io, const vo
             c->f32->tile_f16(taps, channels, a, (const uint16_t *)(const void *)b, t->tile);
         else
             c->f32->tile_s8(taps, channels, a, (const int8_t *)b, t->tile);
-        store_float(c, &s, t->tile, count, cols, t);
+        store_float(c, &s, t->tile, c->nr, count, cols, t);
     }
 }
 
@@ -344,6 +370,42 @@ static void block(const struct conv *c, const struct conv_io *io, int group, int
     }
 }
 
+/* The part of a Winograd tile's 4x4 pixels that exists. */
+static void store_winograd(const struct conv *c, const struct conv_io *io, int tile, int panel, const void *sums, const struct scratch *t)
+{
+    const struct winograd *w = &c->winograd;
+    const int per_image = w->tiles_h * w->tiles_w, place = tile % per_image, nr = w->nr;
+    const int y = place / w->tiles_w * 4, x = place % w->tiles_w * 4;
+    const int lines = c->s.out_h - y < 4 ? c->s.out_h - y : 4, rows = c->s.out_w - x < 4 ? c->s.out_w - x : 4;
+    const int channel = panel * nr, cols = c->s.out_c - channel < nr ? c->s.out_c - channel : nr;
+    for (int i = 0; i < lines; i++) {
+        const ptrdiff_t line = ((ptrdiff_t)(tile / per_image) * c->s.out_h + y + i) * c->s.out_w;
+        const ptrdiff_t at = (line + x) * c->s.out_c + channel;
+        if (is_s8(c)) {
+            const struct store_s8 s = store_s8_at(c, io, at, channel);
+            w->s16->store(&s, (const int32_t *)sums + 4 * i * nr, nr, rows, cols);
+        } else {
+            const struct store_f32 s = store_f32_at(c, io, at, channel);
+            store_float(c, &s, (const float *)sums + 4 * i * nr, nr, rows, cols, t);
+        }
+    }
+}
+
+/* Tiles [first, end) of all images. */
+static void run_winograd(const struct conv *c, const struct conv_io *io, int first, int end, const struct scratch *t)
+{
+    const struct winograd *w = &c->winograd;
+    for (; first < end; first += w->block) {
+        const int count = end - first < w->block ? end - first : w->block;
+        winograd_input(w, io->x, first, count, t->rows);
+        for (int panel = 0; panel < w->panels; panel++) {
+            winograd_multiply(w, panel, count, t->rows);
+            for (int i = 0; i < count; i++)
+                store_winograd(c, io, first + i, panel, winograd_output(w, i, t->rows), t);
+        }
+    }
+}
+
 /* Share of the longest task when `units` are dealt to `tasks`: 1 is perfect. */
 static double imbalance(int units, int tasks)
 {
@@ -357,6 +419,14 @@ void conv_run(const struct conv *c, const struct conv_io *io, int task, int task
     t.row = (float *)(void *)((char *)scratch + tile_bytes(c));
     t.residual = t.row + row_bytes(c) / sizeof(float);
     t.rows = (char *)scratch + tile_bytes(c) + 2 * row_bytes(c);
+
+    if (c->is_winograd) {
+        const int all = io->images * c->winograd.tiles_h * c->winograd.tiles_w, blocks = (all + c->winograd.mr - 1) / c->winograd.mr;
+        const int first = (int)((int64_t)blocks * task / tasks) * c->winograd.mr;
+        const int end = (int)((int64_t)blocks * (task + 1) / tasks) * c->winograd.mr;
+        run_winograd(c, io, first, end < all ? end : all, &t);
+        return;
+    }
 
     /* By rows, every task reads all weights; by channels, every task reads all inputs. The smaller is read twice, unless the other
        way shares the work better. */
@@ -383,5 +453,8 @@ void conv_run(const struct conv *c, const struct conv_io *io, int task, int task
 
 void conv_describe(const struct conv *c, char *text, size_t size)
 {
-    snprintf(text, size, "%s %dx%d", c->kernels, c->mr, c->nr);
+    if (c->is_winograd)
+        snprintf(text, size, "%s winograd %dx%d", c->kernels, c->winograd.mr, c->winograd.nr);
+    else
+        snprintf(text, size, "%s %dx%d", c->kernels, c->mr, c->nr);
 }

@@ -10,8 +10,10 @@
 #define KERNELS_KERNELS_H
 
 struct gemm_s8;
+struct gemm_s16;
 struct gemm_f32;
 struct vector_ops;
+struct winograd_ops;
 
 struct kernels {
     const char *name;           /* what users write in `kernels = NAME`; NULL ends the table */
@@ -20,6 +22,8 @@ struct kernels {
     const struct gemm_f32 *const *f32; /* float x (float, half or int8 weights), likewise */
     const struct gemm_f32 *const *f16; /* half x half in half arithmetic, likewise; NULL: f32 computes fp16 too */
     const struct vector_ops *ops;
+    const struct winograd_ops *winograd;
+    const struct gemm_s16 *const *s16; /* int16 x int16, for Winograd in int8; NULL where the direct way is as fast */
 };
 
 extern const struct kernels kernels_table[];

@@ -59,6 +59,8 @@ static const struct gemm_s8 *const s8_neon_i8mm[] = {&s8_4x16_neon_i8mm, NULL};
 static const struct gemm_s8 s8_4x8_ref = {4, 8, 4, 4, A_S8, gemm_s8s8s32_4x8c4__ref, store_s8__ref, NULL};
 static const struct gemm_f32 f32_4x8_ref = {4, 8, gemm_f32f32_4x8__ref, gemm_f32f16_4x8__ref, gemm_f32s8_4x8__ref, {NULL}, 0};
 static const struct gemm_f32 f16_4x8_ref = {4, 8, NULL, gemm_f16f16_4x8__ref, NULL, {NULL}, 1};
+static const struct gemm_s16 s16_4x8_ref = {4, 8, 1, 1, gemm_s16s16s32_4x8c1__ref, store_s8__ref};
+static const struct gemm_s16 *const s16_ref[] = {&s16_4x8_ref, NULL};
 static const struct gemm_s8 *const s8_ref[] = {&s8_4x8_ref, NULL};
 static const struct gemm_f32 *const f32_ref[] = {&f32_4x8_ref, NULL};
 static const struct gemm_f32 *const f16_ref[] = {&f16_4x8_ref, NULL};
@@ -66,27 +68,27 @@ static const struct gemm_f32 *const f16_ref[] = {&f16_4x8_ref, NULL};
 /* Best first. */
 const struct kernels kernels_table[] = {
 #ifdef HAVE_AVX512
-    {"avx512_vnni", CPU_AVX2 | CPU_AVX512_VNNI, s8_vnni, f32_avx512, NULL, &vector_ops__avx2},
+    {"avx512_vnni", CPU_AVX2 | CPU_AVX512_VNNI, s8_vnni, f32_avx512, NULL, &vector_ops__avx2, &winograd_ops__ref, NULL},
 #endif
 #ifdef HAVE_AVX_VNNI
-    {"avx_vnni", CPU_AVX2 | CPU_AVX_VNNI, s8_avx_vnni, f32_avx2, NULL, &vector_ops__avx2},
+    {"avx_vnni", CPU_AVX2 | CPU_AVX_VNNI, s8_avx_vnni, f32_avx2, NULL, &vector_ops__avx2, &winograd_ops__ref, NULL},
 #endif
 #ifdef HAVE_AVX2
-    {"avx2", CPU_AVX2, s8_avx2, f32_avx2, NULL, &vector_ops__avx2},
+    {"avx2", CPU_AVX2, s8_avx2, f32_avx2, NULL, &vector_ops__avx2, &winograd_ops__ref, NULL},
 #endif
 #ifdef HAVE_NEON_I8MM
-    {"neon_i8mm", CPU_NEON | CPU_NEON_I8MM, s8_neon_i8mm, f32_neon, NULL, &vector_ops__neon},
+    {"neon_i8mm", CPU_NEON | CPU_NEON_I8MM, s8_neon_i8mm, f32_neon, NULL, &vector_ops__neon, &winograd_ops__ref, NULL},
 #endif
 #ifdef HAVE_NEON_DOT
-    {"neon_dot", CPU_NEON | CPU_NEON_DOT, s8_neon_dot, f32_neon, NULL, &vector_ops__neon},
+    {"neon_dot", CPU_NEON | CPU_NEON_DOT, s8_neon_dot, f32_neon, NULL, &vector_ops__neon, &winograd_ops__ref, NULL},
 #endif
 #ifdef HAVE_NEON
-    {"neon_a53", CPU_NEON | CPU_CORTEX_A53, s8_neon_a53, f32_neon, NULL, &vector_ops__neon},
-    {"neon", CPU_NEON, s8_neon, f32_neon, NULL, &vector_ops__neon},
+    {"neon_a53", CPU_NEON | CPU_CORTEX_A53, s8_neon_a53, f32_neon, NULL, &vector_ops__neon, &winograd_ops__ref, NULL},
+    {"neon", CPU_NEON, s8_neon, f32_neon, NULL, &vector_ops__neon, &winograd_ops__ref, NULL},
 #endif
-    {"ref", 0, s8_ref, f32_ref, NULL, &vector_ops__ref},         /* needs nothing, always there */
-    {"ref_half", 0, s8_ref, f32_ref, f16_ref, &vector_ops__ref}, /* how half arithmetic rounds, on any machine */
-    {NULL, 0, NULL, NULL, NULL, NULL}};
+    {"ref", 0, s8_ref, f32_ref, NULL, &vector_ops__ref, &winograd_ops__ref, s16_ref},       /* needs nothing, always there */
+    {"ref_half", 0, s8_ref, f32_ref, f16_ref, &vector_ops__ref, &winograd_ops__ref, NULL}, /* how half arithmetic rounds, on any machine */
+    {NULL, 0, NULL, NULL, NULL, NULL, NULL, NULL}};
 
 const struct kernels *kernels_find(const char *name)
 {

@@ -55,6 +55,14 @@ struct gemm_s8 {
                   int cols);
 };
 
+/* int16 x int16, for Winograd's transformed integers: rows are [mr][channels], the panel [channels/kr][nr][kr], channels is a multiple
+   of ku. The sums wrap around: they are exact modulo 2^32. Only the first `count` rows are wanted, but all mr may be read and written. */
+struct gemm_s16 {
+    int mr, nr, kr, ku;
+    void (*tile)(int channels, const int16_t *a, int count, const int16_t *b, int32_t *tile);
+    void (*store)(const struct store_s8 *s, const int32_t *tile, int nr, int rows, int cols);
+};
+
 /* What becomes of the sums of a float tile: y = sum * mult + bias, + residual unless NULL, ReLU; each operation rounded once. y
    and residual are float, in fp16 half; [rows], ld elements apart. */
 struct store_f32 {
@@ -86,6 +94,16 @@ struct gemm_f32 {
     int half_ku;         /* 0: not of half arithmetic */
 };
 
+/* The transforms around Winograd's products (winograd.h): of the 6x6 pixels of an input tile into element xi * stride of v, and of
+   the products m into 4x4 pixels [16][nr]. channels and nr are multiples of 16 and of the tile's nr. */
+struct winograd_ops {
+    int least_tiles; /* output tiles of an image from which it pays */
+    void (*input_s8)(const void *const *pixels, int zero, int channels, int16_t *v, ptrdiff_t stride);
+    void (*output_s32)(const int32_t *m, ptrdiff_t stride, int nr, int32_t *y);
+    void (*input_f32)(const void *const *pixels, int channels, float *v, ptrdiff_t stride);
+    void (*output_f32)(const float *m, ptrdiff_t stride, int nr, float *y);
+};
+
 /* Everything else that wants vectors. */
 struct vector_ops {
     void (*widen)(size_t n, const uint16_t *x, float *y);    /* half -> float */
@@ -99,6 +117,8 @@ struct vector_ops {
     void (*sum_s8)(size_t n, const int8_t *x, int32_t *y); /* y += x */
 };
 
+#define MR_MAX 16 /* no float tile has more rows */
+
 /* ref/ */
 void gemm_s8s8s32_4x8c4__ref(int taps, int channels, const void *const *rows, const int8_t *b, int32_t *tile);
 void store_s8__ref(const struct store_s8 *s, const int32_t *tile, int nr, int rows, int cols);
@@ -108,7 +128,9 @@ void gemm_f32f32_4x8__ref(int taps, int channels, const void *const *rows, const
 void gemm_f32f16_4x8__ref(int taps, int channels, const void *const *rows, const uint16_t *b, float *tile);
 void gemm_f32s8_4x8__ref(int taps, int channels, const void *const *rows, const int8_t *b, float *tile);
 void gemm_f16f16_4x8__ref(int taps, int channels, const void *const *rows, const uint16_t *b, float *tile);
+void gemm_s16s16s32_4x8c1__ref(int channels, const int16_t *a, int count, const int16_t *b, int32_t *tile);
 extern const struct vector_ops vector_ops__ref;
+extern const struct winograd_ops winograd_ops__ref;
 
 /* x86/ */
 void gemm_s16s8s32_6x16c2__avx2(int taps, int channels, const void *const *rows, const int8_t *b, int32_t *tile);

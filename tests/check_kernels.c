@@ -150,11 +150,13 @@ static double value(enum precision p, const void *y, size_t i)
 }
 
 /* Where a float result may lie around the reference: both sum the same products in another order or with fused operations. In half
-   arithmetic a run's sums are a random walk, and so are their roundings. */
-static double tolerance(const struct kernels *k, enum precision p, const struct conv_shape *s, double expected)
+   arithmetic a run's sums are a random walk, and so are their roundings. Winograd multiplies numbers that its transforms have added
+   and scaled: the largest error seen in many runs is 1.7 times the direct way's bound; what can be proved, 256 times, would hide
+   mistakes. */
+static double tolerance(const struct kernels *k, enum precision p, const struct conv_shape *s, int winograd, double expected)
 {
     double depth = (double)s->kernel_h * s->kernel_w * (s->in_c / s->groups), largest = p == PRECISION_HYBRID ? 2 * 127 * 0.02 : 2;
-    double t = 4e-7 * (depth + 4) * largest + 1e-6 * fabs(expected);
+    double t = (winograd ? 4 : 1) * 4e-7 * (depth + 4) * largest + 1e-6 * fabs(expected);
     if (p == PRECISION_FP16 && k->f16)
         t += 0.002 + 0.0008 * sqrt(depth * (depth < HALF_RUN ? depth : HALF_RUN));
     return p == PRECISION_FP16 ? t + fabs(expected) / 1024 + 1e-7 : t;
@@ -162,6 +164,7 @@ static double tolerance(const struct kernels *k, enum precision p, const struct 
 
 struct variant {
     int residual, relu, logits, tasks;
+    int winograd; /* it must be */
 };
 
 /* Half arithmetic of a CPU: it has to give the bits of ref_half, which is itself compared with the reference. */
@@ -202,7 +205,7 @@ static void compare(const struct kernels *k, enum precision p, const struct conv
             a = value(p, y, i);
             b = value(p, expected, i);
         }
-        if (exact ? a == b : fabs(a - b) <= tolerance(k, p, s, b))
+        if (exact ? a == b : fabs(a - b) <= tolerance(k, p, s, v->winograd, b))
             continue;
         char text[128];
         snprintf(text, sizeof text, "at %zu of %zu: %.9g, reference %.9g", i, n, a, b);
@@ -272,6 +275,12 @@ static void check_conv(const struct kernels *k, enum precision p, const struct c
     memset(w.data, 0x55, w.bytes);
     memset(scale.data, 0x55, scale.bytes);
     memset(bias.data, 0x55, bias.bytes);
+    if (v.winograd) {
+        char text[64];
+        conv_describe(c, text, sizeof text);
+        if (!strstr(text, "winograd"))
+            fail("not by Winograd");
+    }
     if (posix_memalign(&scratch, CONV_ALIGN, conv_scratch_bytes(c)) != 0)
         exit(99);
     memset(scratch, 0x7f, conv_scratch_bytes(c)); /* NaN in float */
@@ -319,7 +328,7 @@ static void check_shapes(const struct kernels *k, enum precision p)
             for (size_t d = rnd() % 3; d < COUNT(depths); d += 3)
                 if (depths[d] > 0) {
                     struct conv_shape s = shape(1, m, depths[d], n, 1, 1, 0, 1);
-                    check_conv(k, p, &s, 1, (struct variant){(int)(rnd() % 2), (int)(rnd() % 2), 0, 1});
+                    check_conv(k, p, &s, 1, (struct variant){(int)(rnd() % 2), (int)(rnd() % 2), 0, 1, 0});
                 }
     /* Convolutions as ResNets have them, small. */
     static const int convs[][8] = {
@@ -337,13 +346,85 @@ static void check_shapes(const struct kernels *k, enum precision p)
                 s.out_h = (s.in_h + 1) / 2;
                 s.out_w = (s.in_w + 1) / 2;
             }
-            check_conv(k, p, &s, 1 + round % 2, (struct variant){round & 1, round >> 1, 0, 1 + (int)(rnd() % 4)});
+            check_conv(k, p, &s, 1 + round % 2, (struct variant){round & 1, round >> 1, 0, 1 + (int)(rnd() % 4), 0});
             if (p == PRECISION_INT8)
-                check_conv(k, p, &s, 1, (struct variant){0, 0, 1, 2});
+                check_conv(k, p, &s, 1, (struct variant){0, 0, 1, 2, 0});
         }
     /* One strip is not enough: more rows than fit into it. */
     struct conv_shape s = shape(20, 21, 200, 24, 3, 1, 1, 1);
-    check_conv(k, p, &s, 1, (struct variant){1, 1, 0, 3});
+    check_conv(k, p, &s, 1, (struct variant){1, 1, 0, 3, 0});
+}
+
+/* Winograd, for however few tiles: all edges of its 4x4 pixels, panels and blocks. */
+static void check_winograd(const struct kernels *k, enum precision p)
+{
+    struct winograd_ops always = *k->winograd;
+    struct kernels forced = *k;
+    always.least_tiles = 1;
+    forced.winograd = &always;
+    for (int h = 1; h <= 9; h++)
+        for (int w = 1; w <= 9; w++) {
+            struct conv_shape s = shape(h, w, 16 * between(1, 5), between(16, 70), 3, 1, 1, 1);
+            check_conv(&forced, p, &s, 1, (struct variant){(int)(rnd() % 2), (int)(rnd() % 2), 0, 1, 1});
+        }
+    static const int convs[][5] = {/* h, w, in_c, out_c, pad */
+                                   {3, 5, 32, 32, 0}, {9, 6, 48, 24, 2}, {26, 22, 32, 33, 1}, {13, 14, 64, 128, 1}, {8, 8, 512, 16, 1}};
+    for (size_t i = 0; i < COUNT(convs); i++)
+        for (int round = 0; round < 4; round++) {
+            const int *v = convs[i];
+            struct conv_shape s = shape(v[0], v[1], v[2], v[3], 3, 1, v[4], 1);
+            check_conv(&forced, p, &s, 1 + round % 3, (struct variant){round & 1, round >> 1, 0, 1 + (int)(rnd() % 5), p != PRECISION_INT8});
+        }
+}
+
+/* int8: the largest sums that Winograd takes, whose products wrap around many times, and weights whose sums it must leave to the
+   direct way. */
+static void check_winograd_extremes(const struct kernels *k)
+{
+    struct winograd_ops always = *k->winograd;
+    struct kernels forced = *k;
+    always.least_tiles = 1;
+    forced.winograd = &always;
+    enum { SIDE = 7, OUT = 16, MAX_IN = 128 };
+    static int8_t x[SIDE * SIDE * MAX_IN], w[OUT * 9 * MAX_IN], y[SIDE * SIDE * OUT], expected[SIDE * SIDE * OUT];
+    float scale[OUT];
+    for (int in_c = 112; in_c <= MAX_IN; in_c += 16)
+        for (int round = 0; round < 36; round++) {
+            const int zero = round % 3 == 0 ? -128 : round % 3 == 1 ? 127 : 0, signs = round / 3 % 4, inputs = round / 12;
+            struct conv_shape s = shape(SIDE, SIDE, in_c, OUT, 3, 1, 1, 1);
+            /* one sign; one per channel, tap or output: one of them meets the signs of the largest transformed inputs */
+            for (int o = 0; o < OUT; o++) {
+                scale[o] = 1;
+                for (int i = 0; i < 9 * in_c; i++) {
+                    const int sign = signs == 0 ? 0 : signs == 1 ? i % 2 : signs == 2 ? i / in_c % 2 : o % 2;
+                    w[o * 9 * in_c + i] = sign ? -127 : 127;
+                }
+            }
+            for (int i = 0; i < SIDE * SIDE * in_c; i++)
+                x[i] = inputs == 0 ? (zero < 0 ? 127 : -128) : inputs == 1 ? (i % 2 ? 127 : -128) : (i / in_c % 2 ? 127 : -128);
+            struct conv_params params = {.weight = w, .scale = scale, .in = {1, zero}, .out = {0x1p19f, 3}};
+            struct conv_io io = {x, NULL, expected, 1};
+            snprintf(current, sizeof current, "%s winograd extremes channels %d round %d", k->name, in_c, round);
+            cases++;
+            conv_reference(PRECISION_INT8, &s, &params, &io);
+            void *memory, *scratch;
+            char text[64];
+            if (posix_memalign(&memory, CONV_ALIGN, conv_bytes(&forced, PRECISION_INT8, &s)) != 0)
+                exit(99);
+            struct conv *c = conv_init(memory, &forced, PRECISION_INT8, &s, &params);
+            if (posix_memalign(&scratch, CONV_ALIGN, conv_scratch_bytes(c)) != 0)
+                exit(99);
+            conv_describe(c, text, sizeof text);
+            /* 9 * 112 * 127 * 255 < 2^25, 9 * 128 * 127 * 255 is not; with a zero point of 0 it is 128 instead of 255 */
+            if (!strstr(text, "winograd") != (in_c == 128 && zero != 0))
+                fail("Winograd where sums do not fit, or not where they do");
+            io.y = y;
+            conv_run(c, &io, 0, 1, scratch);
+            if (memcmp(y, expected, sizeof y) != 0)
+                fail("bytes differ from the reference");
+            free(memory);
+            free(scratch);
+        }
 }
 
 /* Half arithmetic: neither the largest activations beside large weights of one sign nor tiny ones may leave the range of halves
@@ -681,6 +762,14 @@ int main(int argc, char **argv)
             check_shapes(&only, PRECISION_INT8);
             check_ties(&only);
         }
+        for (const struct gemm_s16 *const *g = k->s16; g && *g; g++) {
+            const struct gemm_s16 *const one[] = {*g, NULL};
+            struct kernels only = *k;
+            only.s16 = one;
+            state = seed;
+            check_winograd(&only, PRECISION_INT8);
+            check_winograd_extremes(&only);
+        }
         for (const struct gemm_f32 *const *g = k->f32; *g; g++) {
             const struct gemm_f32 *const one[] = {*g, NULL};
             struct kernels only = *k;
@@ -689,6 +778,7 @@ int main(int argc, char **argv)
             for (int p = 0; p < PRECISIONS; p++)
                 if (p != PRECISION_INT8 && (p != PRECISION_FP16 || !k->f16))
                     check_shapes(&only, (enum precision)p);
+            check_winograd(&only, PRECISION_FP32);
         }
         for (const struct gemm_f32 *const *g = k->f16; g && *g; g++) {
             const struct gemm_f32 *const one[] = {*g, NULL};

@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: MIT
+//
+// Winograd's transforms in vectors of 16 bytes: SSE2 on x86-64, NEON on arm64.
+
+#include "kernels/winograd_ops.h"
+
+const struct winograd_ops winograd_ops__ref = {9, input_s8, output_s32, input_f32, output_f32};

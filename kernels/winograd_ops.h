@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: MIT
+//
+// winograd_ops.h - the transforms of Winograd's F(4x4, 3x3) over vectors of channels, compiled once per instruction set: the file
+// that includes it may define VECTOR_BYTES first, and gives the functions to a struct winograd_ops.
+//
+// V = B^T d B of 6x6 pixels, and Y = A^T M A of 6x6 products into 4x4 pixels (Lavin and Gray 2015, arXiv 1509.09308), with
+//
+//           4   0  -5   0   1   0                  1   1   1   1   1   0
+//           0  -4  -4   1   1   0                  0   1  -1   2  -2   0
+//     B^T = 0   4  -4  -1   1   0            A^T = 0   1   1   4   4   0
+//           0  -2  -1   2   1   0                  0   1  -1   8  -8   4
+//           0   2  -1  -2   1   0
+//           0   4   0  -5   0   1
+//
+// The last 4 is 1 in the paper: it is taken out of the transform of the weights, whose integers then fit into 16 bits
+// (winograd.c). Integers are unsigned: they wrap around, and what they mean modulo their width is exact.
+
+#ifndef KERNELS_WINOGRAD_OPS_H
+#define KERNELS_WINOGRAD_OPS_H
+
+#include <string.h>
+
+#include "kernels/tiles.h"
+
+#ifndef VECTOR_BYTES
+#define VECTOR_BYTES 16 /* every machine has them, or the compiler takes them apart */
+#endif
+
+typedef int8_t vs8 __attribute__((vector_size(VECTOR_BYTES / 2)));
+typedef int16_t vs16 __attribute__((vector_size(VECTOR_BYTES)));
+typedef uint16_t vu16 __attribute__((vector_size(VECTOR_BYTES)));
+typedef int32_t vs32 __attribute__((vector_size(VECTOR_BYTES)));
+typedef uint32_t vu32 __attribute__((vector_size(VECTOR_BYTES)));
+typedef float vf32 __attribute__((vector_size(VECTOR_BYTES)));
+
+/* v = B^T d for one line or column. */
+#define INPUT_LINE(type, d, v)                                                                                                   \
+    do {                                                                                                                         \
+        const type p = d[4] - 4 * d[2], q = d[3] - 4 * d[1], r = d[4] - d[2], s = 2 * (d[3] - d[1]);                             \
+        v[0] = 4 * d[0] - 5 * d[2] + d[4];                                                                                       \
+        v[1] = p + q;                                                                                                            \
+        v[2] = p - q;                                                                                                            \
+        v[3] = r + s;                                                                                                            \
+        v[4] = r - s;                                                                                                            \
+        v[5] = 4 * d[1] - 5 * d[3] + d[5];                                                                                       \
+    } while (0)
+
+/* y = A^T m for one line or column. */
+#define OUTPUT_LINE(type, m, y)                                                                                                  \
+    do {                                                                                                                         \
+        const type p = m[1] + m[2], q = m[1] - m[2], r = m[3] + m[4], s = m[3] - m[4];                                           \
+        y[0] = m[0] + p + r;                                                                                                     \
+        y[1] = q + 2 * s;                                                                                                        \
+        y[2] = p + 4 * r;                                                                                                        \
+        y[3] = q + 8 * s + 4 * m[5];                                                                                             \
+    } while (0)
+
+/* Lines first, then columns; LOAD and STORE say what an element is. */
+#define INPUT_TILE(type, LOAD, STORE)                                                                                            \
+    do {                                                                                                                         \
+        type t[6][6];                                                                                                            \
+        _Pragma("GCC unroll 6") for (int i = 0; i < 6; i++)                                                                      \
+        {                                                                                                                        \
+            type d[6];                                                                                                           \
+            _Pragma("GCC unroll 6") for (int j = 0; j < 6; j++) d[j] = LOAD(6 * i + j);                                          \
+            INPUT_LINE(type, d, t[i]);                                                                                           \
+        }                                                                                                                        \
+        _Pragma("GCC unroll 6") for (int j = 0; j < 6; j++)                                                                      \
+        {                                                                                                                        \
+            const type d[6] = {t[0][j], t[1][j], t[2][j], t[3][j], t[4][j], t[5][j]};                                            \
+            type out[6];                                                                                                         \
+            INPUT_LINE(type, d, out);                                                                                            \
+            _Pragma("GCC unroll 6") for (int i = 0; i < 6; i++) STORE(6 * i + j, out[i]);                                        \
+        }                                                                                                                        \
+    } while (0)
+
+#define OUTPUT_TILE(type, LOAD, STORE)                                                                                           \
+    do {                                                                                                                         \
+        type t[6][4];                                                                                                            \
+        _Pragma("GCC unroll 6") for (int i = 0; i < 6; i++)                                                                      \
+        {                                                                                                                        \
+            type d[6];                                                                                                           \
+            _Pragma("GCC unroll 6") for (int j = 0; j < 6; j++) d[j] = LOAD(6 * i + j);                                          \
+            OUTPUT_LINE(type, d, t[i]);                                                                                          \
+        }                                                                                                                        \
+        _Pragma("GCC unroll 4") for (int j = 0; j < 4; j++)                                                                      \
+        {                                                                                                                        \
+            const type d[6] = {t[0][j], t[1][j], t[2][j], t[3][j], t[4][j], t[5][j]};                                            \
+            type out[4];                                                                                                         \
+            OUTPUT_LINE(type, d, out);                                                                                           \
+            _Pragma("GCC unroll 4") for (int i = 0; i < 4; i++) STORE(4 * i + j, out[i]);                                        \
+        }                                                                                                                        \
+    } while (0)
+
+static inline __attribute__((always_inline)) vu16 load_s8(const void *from, int zero)
+{
+    vs8 q;
+    memcpy(&q, from, sizeof q);
+    return (vu16)(__builtin_convertvector(q, vs16) - (int16_t)zero);
+}
+
+static inline __attribute__((always_inline)) vu32 load_u32(const void *from)
+{
+    vu32 m;
+    memcpy(&m, from, sizeof m);
+    return m;
+}
+
+static inline __attribute__((always_inline)) vf32 load_f32(const void *from)
+{
+    vf32 m;
+    memcpy(&m, from, sizeof m);
+    return m;
+}
+
+static inline void input_s8(const void *const *pixels, int zero, int channels, int16_t *v, ptrdiff_t stride)
+{
+#define LOAD(xi)         load_s8((const int8_t *)pixels[xi] + c, zero)
+#define STORE(xi, value) memcpy(v + (xi)*stride + c, &(value), sizeof(vu16))
+    for (int c = 0; c < channels; c += VECTOR_BYTES / 2)
+        INPUT_TILE(vu16, LOAD, STORE);
+#undef LOAD
+#undef STORE
+}
+
+/* The products are 576 times the sums, modulo 2^32. 9 * 954437177 = 2^33 + 1, so multiplying leaves 64 times the sums, and the
+   shift their lower 26 bits with the sign: all of a sum in [-2^25, 2^25). */
+static inline void output_s32(const int32_t *m, ptrdiff_t stride, int nr, int32_t *y)
+{
+#define LOAD(xi) load_u32(m + (xi)*stride + n)
+#define STORE(at, value)                                                                                                         \
+    do {                                                                                                                         \
+        const vs32 sum = (vs32)((value)*954437177u) >> 6;                                                                        \
+        memcpy(y + (at)*nr + n, &sum, sizeof sum);                                                                               \
+    } while (0)
+    for (int n = 0; n < nr; n += VECTOR_BYTES / 4)
+        OUTPUT_TILE(vu32, LOAD, STORE);
+#undef LOAD
+#undef STORE
+}
+
+static inline void input_f32(const void *const *pixels, int channels, float *v, ptrdiff_t stride)
+{
+#define LOAD(xi)         load_f32((const float *)pixels[xi] + c)
+#define STORE(xi, value) memcpy(v + (xi)*stride + c, &(value), sizeof(vf32))
+    for (int c = 0; c < channels; c += VECTOR_BYTES / 4)
+        INPUT_TILE(vf32, LOAD, STORE);
+#undef LOAD
+#undef STORE
+}
+
+static inline void output_f32(const float *m, ptrdiff_t stride, int nr, float *y)
+{
+#define LOAD(xi)         load_f32(m + (xi)*stride + n)
+#define STORE(at, value) memcpy(y + (at)*nr + n, &(value), sizeof(vf32))
+    for (int n = 0; n < nr; n += VECTOR_BYTES / 4)
+        OUTPUT_TILE(vf32, LOAD, STORE);
+#undef LOAD
+#undef STORE
+}
+
+#endif
