@@ -123,16 +123,16 @@ size_t conv_bytes(const struct kernels *k, enum precision p, const struct conv_s
     return conv_align(sizeof c) + 2 * channel_bytes(&c) + weights;
 }
 
-#define SUM_BLOCK (1 << 20) /* weights whose sum fits into 32 bits, which vectors add faster */
+#define SUM_BLOCK 256 /* weights whose sum fits into 16 bits, which vectors add fastest */
 
 static int64_t sum_weights(const int8_t *w, int depth)
 {
     int64_t sum = 0;
     for (int at = 0; at < depth; at += SUM_BLOCK) {
         const int end = depth - at < SUM_BLOCK ? depth : at + SUM_BLOCK;
-        int32_t part = 0;
+        int16_t part = 0;
         for (int i = at; i < end; i++)
-            part += w[i];
+            part = (int16_t)(part + w[i]);
         sum += part;
     }
     return sum;
@@ -141,25 +141,20 @@ static int64_t sum_weights(const int8_t *w, int depth)
 static int64_t sum_magnitudes(const int8_t *w, int depth)
 {
     int64_t sum = 0;
-    for (int at = 0; at < depth; at += SUM_BLOCK) {
-        const int end = depth - at < SUM_BLOCK ? depth : at + SUM_BLOCK;
-        int32_t part = 0;
-        for (int i = at; i < end; i++)
-            part += w[i] < 0 ? -w[i] : w[i];
-        sum += part;
-    }
+    for (int i = 0; i < depth; i++)
+        sum += w[i] < 0 ? -w[i] : w[i];
     return sum;
 }
 
 int conv_check_s8(const struct conv_shape *s, const struct conv_params *params)
 {
-    /* The largest partial sum any implementation forms: activations as 0..255, plus a bias that carries up to 256 x sum(w). */
+    /* The largest partial sum any implementation forms: activations as 0..255, plus a bias that carries up to 256 x sum(w). The
+       weights are only summed where the largest there could be do not settle it. */
     const int8_t *w = params->weight;
-    int depth = s->kernel_h * s->kernel_w * (s->in_c / s->groups);
+    const int depth = s->kernel_h * s->kernel_w * (s->in_c / s->groups);
     for (int o = 0; o < s->out_c; o++, w += depth) {
-        const int64_t sum = sum_magnitudes(w, depth);
-        int64_t bias = params->bias_s32 ? params->bias_s32[o] : 0;
-        if (512 * sum + (bias < 0 ? -bias : bias) > INT32_MAX)
+        const int64_t bias = params->bias_s32 ? params->bias_s32[o] : 0, rest = INT32_MAX - (bias < 0 ? -bias : bias);
+        if (512 * (int64_t)127 * depth > rest && 512 * sum_magnitudes(w, depth) > rest)
             return o;
     }
     return -1;

@@ -20,6 +20,7 @@
 #include "kernels/cpu.h"
 #include "kernels/half.h"
 #include "kernels/kernels.h"
+#include "kernels/pack.h"
 #include "kernels/pool.h"
 #include "kernels/tiles.h"
 
@@ -701,7 +702,7 @@ static void check_halves(void)
 static void check_limits(void)
 {
     snprintf(current, sizeof current, "conv_check_s8");
-    cases += 3;
+    cases += 5;
     int32_t bias = INT32_MAX - 512 * 127;
     int8_t w = -127;
     struct conv_shape s = shape(1, 1, 1, 1, 1, 1, 0, 1);
@@ -714,6 +715,53 @@ static void check_limits(void)
     bias = -bias;
     if (conv_check_s8(&s, &p) != 0)
         fail("accepts a negative bias that may leave 32 bits");
+    enum { DEEP = 40000 }; /* where the magnitudes themselves must be summed */
+    static int8_t deep[DEEP];
+    s = shape(1, 1, DEEP, 1, 1, 1, 0, 1);
+    p = (struct conv_params){.weight = deep};
+    memset(deep, -104, sizeof deep);
+    if (conv_check_s8(&s, &p) != -1)
+        fail("refuses many weights whose sums fit");
+    memset(deep, -105, sizeof deep);
+    if (conv_check_s8(&s, &p) != 0)
+        fail("accepts weights whose sums may leave 32 bits");
+}
+
+/* The place of every element by pack.h's formula, and zeros elsewhere. */
+static void check_packing(void)
+{
+    static const int sizes[] = {1, 2, 4}, depths[] = {1, 2, 3, 4, 5, 8, 16, 24, 32, 33, 64, 65, 80, 130};
+    enum { WEIGHTS = 64 * 2 * 130 * 4, PANEL = 64 * 2 * 160 * 4 + 1 };
+    unsigned char *w = malloc(WEIGHTS), *panel = malloc(PANEL);
+    if (!w || !panel)
+        exit(99);
+    for (size_t i = 0; i < WEIGHTS; i++)
+        w[i] = (unsigned char)rnd();
+    for (int kr = 1; kr <= 16; kr *= 2)
+        for (size_t si = 0; si < COUNT(sizes); si++)
+            for (size_t di = 0; di < COUNT(depths); di++)
+                for (int nr = 8; nr <= 64; nr *= 2) {
+                    const int size = sizes[si], depth = depths[di], taps = 2, cols = rnd() % 2 ? nr : between(1, nr);
+                    const int padded = (depth + kr - 1) / kr * kr + (rnd() % 4 ? 0 : kr);
+                    snprintf(current, sizeof current, "pack_b size %d kr %d nr %d cols %d depth %d padded %d", size, kr, nr, cols,
+                             depth, padded);
+                    cases++;
+                    memset(panel, 0xee, PANEL);
+                    pack_b(w, (size_t)size, cols, taps, depth, padded, nr, kr, panel);
+                    int bad = panel[taps * padded * nr * size] != 0xee;
+                    for (int t = 0; t < taps; t++)
+                        for (int d = 0; d < padded; d++)
+                            for (int j = 0; j < nr; j++)
+                                for (int b = 0; b < size; b++) {
+                                    const int exists = j < cols && d < depth;
+                                    const int want = exists ? w[((j * taps + t) * depth + d) * size + b] : 0;
+                                    bad |= panel[((((t * padded + d) / kr * nr + j) * kr) + d % kr) * size + b] != want;
+                                }
+                    if (bad)
+                        fail("an element is not in its place");
+                }
+    free(w);
+    free(panel);
 }
 
 static void check_table(void)
@@ -743,6 +791,7 @@ int main(int argc, char **argv)
     check_halves();
     check_specification();
     check_limits();
+    check_packing();
     for (const struct kernels *k = kernels_table; k->name; k++) {
         if (k->need & ~features()) {
             printf("SKIP %s: this CPU lacks it\n", k->name);
