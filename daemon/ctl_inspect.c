@@ -146,7 +146,7 @@ int ctl_inspect(int argc, char **argv)
     status = CTL_DONE;
     for (int i = 0; i < files.count; i++) {
         struct network n = {0};
-        if (model_file_stream(files.paths[i], &n, NULL, NULL, &e) != 0) {
+        if (model_file_stream(files.paths[i], NULL, &(struct layer_sink){0}, &n, &e) != 0) {
             status = ctl_fail(&e);
         } else if (o.json) {
             bad |= ctl_append(models, network_json(files.paths[i], &n));

@@ -153,7 +153,7 @@ int ctl_model_open(const char *path, const struct kernels *k, int batch, struct 
 {
     struct model *model;
     double start = ctl_now_ms();
-    if (model_load(path, k, &model, e) != 0)
+    if (model_load(path, k, pool, &model, e) != 0)
         return -1;
     double end = ctl_now_ms();
     if (attach(model, batch, pool, out, e) != 0)

@@ -6,6 +6,7 @@
 #include <malloc.h>
 #include <math.h>
 #include <pthread.h>
+#include <pthreadpool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -147,6 +148,16 @@ static int self_test(const struct loaded *l, struct err *e)
     return bad ? err_set(e, ERR_DAMAGED, "the self-test gave logits that are not finite") : 0;
 }
 
+/* On as many threads as a request gets: they end with the loading, and a thread that cannot be had is done without. */
+static int load_model(const struct registry *r, const char *file, struct model **out, struct err *e)
+{
+    struct pthreadpool *pool = r->tasks > 1 ? pthreadpool_create((size_t)r->tasks) : NULL;
+    const int rc = model_load(file, r->kernels, pool, out, e);
+    if (pool)
+        pthreadpool_destroy(pool);
+    return rc;
+}
+
 static int load(struct registry *r, const char *name, int slot, const char *path, enum precision p, struct loaded **out,
                 struct err *e)
 {
@@ -170,7 +181,7 @@ static int load(struct registry *r, const char *name, int slot, const char *path
     if (budget_reserve(r->budget, (size_t)st.st_size, file, e) < 0)
         goto failed;
     l->reserved = (size_t)st.st_size;
-    if (model_load(file, r->kernels, &l->model, e) < 0)
+    if (load_model(r, file, &l->model, e) < 0)
         goto failed;
     if (model_network(l->model)->precision != p) {
         err_set(e, ERR_DAMAGED, "%s holds precision %s", file, precision_name(model_network(l->model)->precision));

@@ -8,7 +8,6 @@
 #include "models/file.h"
 
 #include <errno.h>
-#include <nettle/sha2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,98 +64,8 @@ static int read_header(const struct st_file *f, struct network *n, uint8_t diges
     return check_tensors(f, n, e);
 }
 
-/* The bytes of one tensor, on the heap and under the digest; NULL with e set. */
-static void *read_tensor(const struct st_file *f, const struct st_tensor *t, struct sha256_ctx *sha, struct err *e)
-{
-    const uint64_t bytes = t->end - t->begin;
-    void *data = bytes <= SIZE_MAX / 2 ? malloc((size_t)bytes) : NULL;
-    if (!data) {
-        err_set(e, ERR_MEMORY, "no memory for tensor '%s' (%llu bytes)", t->name, (unsigned long long)bytes);
-        return NULL;
-    }
-    if (st_read(f, t, data, e)) {
-        free(data);
-        return NULL;
-    }
-    sha256_update(sha, (size_t)bytes, data);
-    return data;
-}
-
-static void put_part(struct layer *l, const struct slot *s, void *data)
-{
-    if (s->part == PART_WEIGHT)
-        l->weight = data;
-    else if (s->part == PART_SCALE)
-        l->scale = data;
-    else if (s->dtype == ST_I32)
-        l->bias_s32 = data;
-    else
-        l->bias = data;
-}
-
-struct reader {
-    layer_fn *fn;
-    void *user;
-    int keep; /* the layers stay in the network */
-};
-
-/* Checks a complete layer and hands it on; it is empty afterwards. */
-static int finish_layer(const struct reader *r, struct network *n, int node, struct layer *l, const char *path, struct err *e)
-{
-    int failed = layer_check(n, node, l, e);
-    if (!failed && r->fn)
-        failed = r->fn(r->user, n, node, l, e);
-    if (failed)
-        return err_prefix(e, "%s", path);
-    if (r->keep) {
-        n->layers[node] = *l;
-        *l = (struct layer){0};
-    }
-    layer_free(l);
-    return 0;
-}
-
-static int read_data(const struct st_file *f, const char *path, const struct reader *r, struct network *n,
-                     const uint8_t metadata[FILE_DIGEST_BYTES], struct err *e)
-{
-    struct layout l = {.graph = &n->graph, .precision = n->precision};
-    struct slot slot;
-    struct layer layer = {0};
-    struct sha256_ctx sha;
-    sha256_init(&sha);
-    for (int i = 0; layout_next(&l, &slot); i++) {
-        void *data = read_tensor(f, st_get(f, i), &sha, e);
-        if (!data)
-            goto failed;
-        if (slot.node >= 0) {
-            put_part(&layer, &slot, data);
-            if (slot.part == PART_BIAS && finish_layer(r, n, slot.node, &layer, path, e))
-                goto failed;
-            continue;
-        }
-        const int same = slot.part != PART_METADATA || memcmp(data, metadata, FILE_DIGEST_BYTES) == 0;
-        free(data);
-        if (!same) {
-            err_set(e, ERR_DAMAGED, "%s: the metadata does not match its SHA-256 in '%s'", path, slot.name);
-            goto failed;
-        }
-    }
-
-    uint8_t digest[FILE_DIGEST_BYTES];
-    char hex[2 * FILE_DIGEST_BYTES + 1];
-    sha256_digest(&sha, sizeof digest, digest);
-    for (int i = 0; i < FILE_DIGEST_BYTES; i++)
-        snprintf(hex + 2 * i, 3, "%02x", digest[i]);
-    if (strcmp(hex, n->digest) != 0)
-        return err_set(e, ERR_DAMAGED, "%s: the data does not match sha256: the file is damaged or was altered", path);
-    return 0;
-failed:
-    layer_free(&layer);
-    return -1;
-}
-
-/* r NULL: the header alone. */
-static int read_file(const char *path, struct network *out, const struct reader *r, struct err *e)
+/* to NULL: the header alone. */
+static int read_file(const char *path, struct pthreadpool *pool, const struct layer_sink *to, struct network *out, struct err *e)
 {
     uint8_t metadata[FILE_DIGEST_BYTES];
     struct st_file *f;
@@ -171,27 +80,47 @@ static int read_file(const char *path, struct network *out, const struct reader 
     }
     if (failed)
         err_prefix(e, "%s", path);
-    else if (r)
-        failed = read_data(f, path, r, out, metadata, e);
+    else if (to)
+        failed = file_data_stream(f, path, pool, to, out, metadata, e);
     st_close(f);
     if (failed)
         network_free(out);
     return failed ? -1 : 0;
 }
 
-int model_file_stream(const char *path, struct network *out, layer_fn *fn, void *user, struct err *e)
+int model_file_stream(const char *path, struct pthreadpool *pool, const struct layer_sink *to, struct network *out, struct err *e)
 {
-    return read_file(path, out, &(struct reader){.fn = fn, .user = user}, e);
+    return read_file(path, pool, to, out, e);
 }
 
 int model_file_header(const char *path, struct network *out, struct err *e)
 {
-    return read_file(path, out, NULL, e);
+    return read_file(path, NULL, NULL, out, e);
+}
+
+static void *copy(const void *from, size_t bytes)
+{
+    void *to = malloc(bytes);
+    return to ? memcpy(to, from, bytes) : NULL;
+}
+
+/* A layer_fn: a copy stays in the network that user is. */
+static int keep_layer(void *user, const struct network *n, int node, const struct layer *l, struct err *e)
+{
+    struct layer *to = &((struct network *)user)->layers[node];
+    const size_t channels = (size_t)n->graph.nodes[node].c;
+    to->weight = copy(l->weight, (size_t)node_weights(&n->graph, node) * weight_bytes(n->precision));
+    to->scale = l->scale ? copy(l->scale, channels * sizeof *l->scale) : NULL;
+    to->bias = l->bias ? copy(l->bias, channels * sizeof *l->bias) : NULL;
+    to->bias_s32 = l->bias_s32 ? copy(l->bias_s32, channels * sizeof *l->bias_s32) : NULL;
+    if (to->weight && (to->scale || !l->scale) && (to->bias || to->bias_s32))
+        return 0;
+    return err_set(e, ERR_MEMORY, "no memory for the weights of '%s'", n->graph.nodes[node].name);
 }
 
 int model_file_read(const char *path, struct network *out, struct err *e)
 {
-    return read_file(path, out, &(struct reader){.keep = 1}, e);
+    return read_file(path, NULL, &(struct layer_sink){.layer = keep_layer, .user = out}, out, e);
 }
 
 int model_path(const char *path, enum precision p, char *buffer, size_t size, struct err *e)

@@ -7,13 +7,23 @@
 
 #include "models/network.h"
 
-/* Called for each layer in file order with its weights, which are freed after the call returns. */
+struct pthreadpool;
+
+/* Takes one layer, whose weights are gone when it returns; -1 stops the reading. */
 typedef int layer_fn(void *user, const struct network *n, int node, const struct layer *layer, struct err *e);
 
-/* Reads the header, then streams the layers through fn, so that packing needs one layer of unpacked weights at a time; verifies
-   the digest over the data section at the end (-1, ERR_DAMAGED: drop what fn made). Checks shapes, dtypes, finite weights, int8
-   weights >= -127, scales > 0. *out has no weights in its layers; on failure it is empty. fn may be NULL: check only. */
-int model_file_stream(const char *path, struct network *out, layer_fn *fn, void *user, struct err *e);
+/* Where the layers of a file go. */
+struct layer_sink {
+    int (*begin)(void *user, const struct network *n, struct err *e); /* once, when all but the weights is known; NULL: nothing */
+    layer_fn *layer; /* for each layer: several threads at a time, in any order; without threads in file order. NULL: check only */
+    void *user;
+};
+
+/* Reads the header, then streams the layers to *to on the threads of pool (borrowed; NULL: this one), so that packing needs no more
+   unpacked weights at a time than the largest layer, or a megabyte. The digest over the data section is verified at the end (-1,
+   ERR_DAMAGED: drop what was made). Checks shapes, dtypes, finite weights, int8 weights >= -127, scales > 0. *out has no weights in
+   its layers; on failure it is empty. */
+int model_file_stream(const char *path, struct pthreadpool *pool, const struct layer_sink *to, struct network *out, struct err *e);
 
 /* The header alone: graph, labels, preprocessing, quantisation, `digest` as the file states it; nothing of the data is read. */
 int model_file_header(const char *path, struct network *out, struct err *e);

@@ -12,10 +12,11 @@
 #include "models/network.h"
 
 struct model;
+struct pthreadpool;
 
-/* Reads a model file, checks it, packs its weights for k and plans its arena. The caller ends *out with model_free; on failure
-   *out is untouched. Peak memory: packed weights plus one layer. */
-int model_load(const char *path, const struct kernels *k, struct model **out, struct err *e);
+/* Reads a model file, checks it, packs its weights for k and plans its arena, on the threads of pool (borrowed for the call; NULL:
+   this one). The caller ends *out with model_free; on failure *out is untouched. Peak memory: packed weights plus one layer. */
+int model_load(const char *path, const struct kernels *k, struct pthreadpool *pool, struct model **out, struct err *e);
 
 /* The same from memory (n is borrowed for the call). */
 int model_from_network(const struct network *n, const struct kernels *k, struct model **out, struct err *e);

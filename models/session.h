@@ -10,7 +10,6 @@
 #define SESSION_BATCH_MAX 256
 
 struct session;
-struct pthreadpool;
 
 /* Room for `batch` images; pool runs the parallel loops (borrowed; NULL: this thread alone). Takes a reference on m. */
 int session_new(struct model *m, int batch, struct pthreadpool *pool, struct session **out, struct err *e);

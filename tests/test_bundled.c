@@ -35,7 +35,7 @@ static struct session *open_session(enum precision p, const struct kernels *k)
     struct model *m;
     struct session *s;
     char path[512];
-    if (model_path(source("models/resnet20-cifar10"), p, path, sizeof path, &e) < 0 || model_load(path, k, &m, &e) < 0 ||
+    if (model_path(source("models/resnet20-cifar10"), p, path, sizeof path, &e) < 0 || model_load(path, k, NULL, &m, &e) < 0 ||
         session_new(m, 1, NULL, &s, &e) < 0) {
         print_error("%s\n", e.text);
         fail();

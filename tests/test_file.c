@@ -183,15 +183,15 @@ static void stream(void **state)
     struct err e;
     write_good(&n);
     struct seen s = {0};
-    assert_int_equal(model_file_stream(model, &out, see_layer, &s, &e), 0);
+    assert_int_equal(model_file_stream(model, NULL, &(struct layer_sink){.layer = see_layer, .user = &s}, &out, &e), 0);
     assert_int_equal(s.count, 3);
     assert_true(s.nodes[0] == 1 && s.nodes[1] == 3 && s.nodes[2] == 7);
     assert_null(out.layers[1].weight);
     network_free(&out);
-    assert_int_equal(model_file_stream(model, &out, NULL, NULL, &e), 0);
+    assert_int_equal(model_file_stream(model, NULL, &(struct layer_sink){0}, &out, &e), 0);
     network_free(&out);
     s = (struct seen){.fail_at = 2};
-    assert_int_equal(model_file_stream(model, &out, see_layer, &s, &e), -1);
+    assert_int_equal(model_file_stream(model, NULL, &(struct layer_sink){.layer = see_layer, .user = &s}, &out, &e), -1);
     assert_int_equal(e.code, ERR_BUSY);
     assert_non_null(strstr(e.text, "stop here"));
     assert_int_equal(s.count, 2);

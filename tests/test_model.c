@@ -175,7 +175,7 @@ static void a_file_gives_the_same_model(void **unused)
         struct model *m;
         struct session *a, *b = open_session(&networks[p], k, 1, NULL);
         const char *path = files_path(dir, "m.safetensors");
-        if (model_file_write(path, &networks[p], &e) < 0 || model_load(path, k, &m, &e) < 0 || session_new(m, 1, NULL, &a, &e) < 0) {
+        if (model_file_write(path, &networks[p], &e) < 0 || model_load(path, k, NULL, &m, &e) < 0 || session_new(m, 1, NULL, &a, &e) < 0) {
             print_error("%s\n", e.text);
             fail();
         }

@@ -147,6 +147,21 @@ int st_read(const struct st_file *f, const struct st_tensor *t, void *out, struc
     return input_read(f->fd, out, t->end - t->begin, f->data + t->begin, e) < 0 ? fail_tensor(f, t, e) : 0;
 }
 
+int st_read_span(const struct st_file *f, uint64_t begin, uint64_t end, void *out, struct err *e)
+{
+    if (input_read(f->fd, out, end - begin, f->data + begin, e) == 0)
+        return 0;
+    int i = 0;
+    while (i < f->header.count - 1 && f->header.tensors[i].end <= begin)
+        i++;
+    return fail_tensor(f, &f->header.tensors[i], e);
+}
+
+void st_will_read(const struct st_file *f, uint64_t begin, uint64_t end)
+{
+    (void)posix_fadvise(f->fd, (off_t)(f->data + begin), (off_t)(end - begin), POSIX_FADV_WILLNEED);
+}
+
 union element {
     double f64;
     float f32;

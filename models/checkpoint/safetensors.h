@@ -50,6 +50,12 @@ uint64_t st_file_bytes(const struct st_file *f);
    shrank under us. */
 int st_read(const struct st_file *f, const struct st_tensor *t, void *out, struct err *e);
 
+/* The bytes [begin, end) of the data section, which need not be whole tensors; an error names the tensor at begin. */
+int st_read_span(const struct st_file *f, uint64_t begin, uint64_t end, void *out, struct err *e);
+
+/* Lets the system fetch these bytes from the disk meanwhile. */
+void st_will_read(const struct st_file *f, uint64_t begin, uint64_t end);
+
 /* Reads a floating-point tensor of any float dtype (F64 F32 F16 BF16), or an integer one, as floats; out holds count floats. */
 int st_read_float(const struct st_file *f, const struct st_tensor *t, float *out, struct err *e);
 
