@@ -17,6 +17,8 @@ static const struct gemm_s8 s8_14x16_vnni = {14, 16, 4, 4, A_U8, NULL, NULL, gem
 static const struct gemm_s8 s8_1x64_vnni = {1, 64, 4, 4, A_U8, NULL, NULL, gemm_u8s8s8_1x64c4__avx512_vnni};
 static const struct gemm_f32 f32_6x64_avx512 = {
     6, 64, NULL, NULL, NULL, {gemm_f32f32_6x64__avx512, gemm_f32f16_6x64__avx512, gemm_f32s8_6x64__avx512}, 0};
+static const struct gemm_f32 f32_7x48_avx512 = {
+    7, 48, NULL, NULL, NULL, {gemm_f32f32_7x48__avx512, gemm_f32f16_7x48__avx512, gemm_f32s8_7x48__avx512}, 0};
 static const struct gemm_f32 f32_14x32_avx512 = {
     14, 32, NULL, NULL, NULL, {gemm_f32f32_14x32__avx512, gemm_f32f16_14x32__avx512, gemm_f32s8_14x32__avx512}, 0};
 static const struct gemm_f32 f32_14x16_avx512 = {
@@ -24,8 +26,8 @@ static const struct gemm_f32 f32_14x16_avx512 = {
 static const struct gemm_f32 f32_1x64_avx512 = {
     1, 64, NULL, NULL, NULL, {gemm_f32f32_1x64__avx512, gemm_f32f16_1x64__avx512, gemm_f32s8_1x64__avx512}, 0};
 static const struct gemm_s8 *const s8_vnni[] = {&s8_6x64_vnni, &s8_7x48_vnni, &s8_14x32_vnni, &s8_14x16_vnni, &s8_1x64_vnni, NULL};
-static const struct gemm_f32 *const f32_avx512[] = {&f32_14x32_avx512, &f32_6x64_avx512, &f32_14x16_avx512, &f32_1x64_avx512,
-                                                    NULL};
+static const struct gemm_f32 *const f32_avx512[] = {&f32_14x32_avx512, &f32_6x64_avx512, &f32_7x48_avx512,
+                                                    &f32_14x16_avx512, &f32_1x64_avx512, NULL};
 #endif
 #ifdef HAVE_AVX2
 static const struct gemm_s8 s8_6x16_avx2 = {6, 16, 2, 2, A_S16, gemm_s16s8s32_6x16c2__avx2, store_s8__avx2, NULL};

@@ -159,6 +159,12 @@ void gemm_f32f16_6x64__avx512(int taps, int channels, const void *const *rows, c
                               int count, int cols);
 void gemm_f32s8_6x64__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s, int count,
                              int cols);
+void gemm_f32f32_7x48__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
+                              int count, int cols);
+void gemm_f32f16_7x48__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
+                              int count, int cols);
+void gemm_f32s8_7x48__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
+                              int count, int cols);
 void gemm_f32f32_14x32__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
                                int count, int cols);
 void gemm_f32f16_14x32__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,

@@ -101,6 +101,24 @@ void gemm_f32s8_6x64__avx512(int taps, int channels, const void *const *rows, co
     tile_of(WEIGHTS_S8, 6, 4, taps, channels, rows, b, s, count, cols);
 }
 
+void gemm_f32f32_7x48__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
+                              int count, int cols)
+{
+    tile_of(WEIGHTS_F32, 7, 3, taps, channels, rows, b, s, count, cols);
+}
+
+void gemm_f32f16_7x48__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
+                              int count, int cols)
+{
+    tile_of(WEIGHTS_F16, 7, 3, taps, channels, rows, b, s, count, cols);
+}
+
+void gemm_f32s8_7x48__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s, int count,
+                             int cols)
+{
+    tile_of(WEIGHTS_S8, 7, 3, taps, channels, rows, b, s, count, cols);
+}
+
 void gemm_f32f32_14x32__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
                                int count, int cols)
 {
