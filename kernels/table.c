@@ -25,6 +25,9 @@ static const struct gemm_f32 f32_14x16_avx512 = {
     14, 16, NULL, NULL, NULL, {gemm_f32f32_14x16__avx512, gemm_f32f16_14x16__avx512, gemm_f32s8_14x16__avx512}, 0};
 static const struct gemm_f32 f32_1x64_avx512 = {
     1, 64, NULL, NULL, NULL, {gemm_f32f32_1x64__avx512, gemm_f32f16_1x64__avx512, gemm_f32s8_1x64__avx512}, 0};
+static const struct gemm_s16 s16_14x32_vnni = {14, 32, 2, 2, gemm_s16s16s32_14x32c2__avx512_vnni, store_s8__avx512};
+static const struct gemm_s16 s16_14x16_vnni = {14, 16, 2, 2, gemm_s16s16s32_14x16c2__avx512_vnni, store_s8__avx512};
+static const struct gemm_s16 *const s16_vnni[] = {&s16_14x32_vnni, &s16_14x16_vnni, NULL};
 static const struct gemm_s8 *const s8_vnni[] = {&s8_6x64_vnni, &s8_7x48_vnni, &s8_14x32_vnni, &s8_14x16_vnni, &s8_1x64_vnni, NULL};
 static const struct gemm_f32 *const f32_avx512[] = {&f32_14x32_avx512, &f32_6x64_avx512, &f32_7x48_avx512,
                                                     &f32_14x16_avx512, &f32_1x64_avx512, NULL};
@@ -33,6 +36,8 @@ static const struct gemm_f32 *const f32_avx512[] = {&f32_14x32_avx512, &f32_6x64
 static const struct gemm_s8 s8_6x16_avx2 = {6, 16, 2, 2, A_S16, gemm_s16s8s32_6x16c2__avx2, store_s8__avx2, NULL};
 static const struct gemm_f32 f32_6x16_avx2 = {6,     16, gemm_f32f32_6x16__avx2, gemm_f32f16_6x16__avx2, gemm_f32s8_6x16__avx2,
                                               {NULL}, 0};
+static const struct gemm_s16 s16_6x16_avx2 = {6, 16, 2, 2, gemm_s16s16s32_6x16c2__avx2, store_s8__avx2};
+static const struct gemm_s16 *const s16_avx2[] = {&s16_6x16_avx2, NULL};
 static const struct gemm_s8 *const s8_avx2[] = {&s8_6x16_avx2, NULL};
 static const struct gemm_f32 *const f32_avx2[] = {&f32_6x16_avx2, NULL};
 #endif
@@ -70,13 +75,13 @@ static const struct gemm_f32 *const f16_ref[] = {&f16_4x8_ref, NULL};
 /* Best first. */
 const struct kernels kernels_table[] = {
 #ifdef HAVE_AVX512
-    {"avx512_vnni", CPU_AVX2 | CPU_AVX512_VNNI, s8_vnni, f32_avx512, NULL, &vector_ops__avx2, &winograd_ops__ref, NULL},
+    {"avx512_vnni", CPU_AVX2 | CPU_AVX512_VNNI, s8_vnni, f32_avx512, NULL, &vector_ops__avx2, &winograd_ops__avx512, s16_vnni},
 #endif
 #ifdef HAVE_AVX_VNNI
-    {"avx_vnni", CPU_AVX2 | CPU_AVX_VNNI, s8_avx_vnni, f32_avx2, NULL, &vector_ops__avx2, &winograd_ops__ref, NULL},
+    {"avx_vnni", CPU_AVX2 | CPU_AVX_VNNI, s8_avx_vnni, f32_avx2, NULL, &vector_ops__avx2, &winograd_ops__avx2, NULL},
 #endif
 #ifdef HAVE_AVX2
-    {"avx2", CPU_AVX2, s8_avx2, f32_avx2, NULL, &vector_ops__avx2, &winograd_ops__ref, NULL},
+    {"avx2", CPU_AVX2, s8_avx2, f32_avx2, NULL, &vector_ops__avx2, &winograd_ops__avx2, s16_avx2},
 #endif
 #ifdef HAVE_NEON_I8MM
     {"neon_i8mm", CPU_NEON | CPU_NEON_I8MM, s8_neon_i8mm, f32_neon, NULL, &vector_ops__neon, &winograd_ops__ref, NULL},

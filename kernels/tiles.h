@@ -139,6 +139,12 @@ void gemm_f32f32_6x16__avx2(int taps, int channels, const void *const *rows, con
 void gemm_f32f16_6x16__avx2(int taps, int channels, const void *const *rows, const uint16_t *b, float *tile);
 void gemm_f32s8_6x16__avx2(int taps, int channels, const void *const *rows, const int8_t *b, float *tile);
 extern const struct vector_ops vector_ops__avx2;
+void gemm_s16s16s32_6x16c2__avx2(int channels, const int16_t *a, int count, const int16_t *b, int32_t *tile);
+extern const struct winograd_ops winograd_ops__avx2;
+void gemm_s16s16s32_14x32c2__avx512_vnni(int channels, const int16_t *a, int count, const int16_t *b, int32_t *tile);
+void gemm_s16s16s32_14x16c2__avx512_vnni(int channels, const int16_t *a, int count, const int16_t *b, int32_t *tile);
+extern const struct winograd_ops winograd_ops__avx512;
+void store_s8__avx512(const struct store_s8 *s, const int32_t *tile, int nr, int rows, int cols);
 void gemm_u8s8s8_6x64c4__avx512_vnni(int taps, int channels, const void *const *rows, const int8_t *b, const struct store_s8 *s,
                                      int count, int cols);
 void gemm_u8s8s8_7x48c4__avx512_vnni(int taps, int channels, const void *const *rows, const int8_t *b, const struct store_s8 *s,

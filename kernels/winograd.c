@@ -11,8 +11,8 @@
 #define TAPS  36
 #define LANES 16 /* channels that the transforms take at once */
 
-/* in_c * out_c. Transformed weights are 4 times, in int8 8 times, as large as the plain ones, and the only copy: up to here they stay
-   in the second cache level, and ResNet-50 grows by a few megabytes. */
+/* in_c * out_c. Transformed weights are 4 times, in int8 8 times, as large as the plain ones, and the only copy: up to here they
+   stay in the second cache level, and ResNet-50 grows by a few megabytes. */
 #define WEIGHTS_MAX (128 * 128)
 
 /* Transformed inputs and products of a block: they stay in the second cache level. */

@@ -26,9 +26,10 @@
 #define VECTOR_BYTES 16 /* every machine has them, or the compiler takes them apart */
 #endif
 
-typedef int8_t vs8 __attribute__((vector_size(VECTOR_BYTES / 2)));
-typedef int16_t vs16 __attribute__((vector_size(VECTOR_BYTES)));
-typedef uint16_t vu16 __attribute__((vector_size(VECTOR_BYTES)));
+#define LANES_S16 (VECTOR_BYTES < 32 ? VECTOR_BYTES / 2 : 16) /* 16: what the number of channels is a multiple of */
+typedef int8_t vs8 __attribute__((vector_size(LANES_S16)));
+typedef int16_t vs16 __attribute__((vector_size(2 * LANES_S16)));
+typedef uint16_t vu16 __attribute__((vector_size(2 * LANES_S16)));
 typedef int32_t vs32 __attribute__((vector_size(VECTOR_BYTES)));
 typedef uint32_t vu32 __attribute__((vector_size(VECTOR_BYTES)));
 typedef float vf32 __attribute__((vector_size(VECTOR_BYTES)));
@@ -117,7 +118,7 @@ static inline void input_s8(const void *const *pixels, int zero, int channels, i
 {
 #define LOAD(xi)         load_s8((const int8_t *)pixels[xi] + c, zero)
 #define STORE(xi, value) memcpy(v + (xi)*stride + c, &(value), sizeof(vu16))
-    for (int c = 0; c < channels; c += VECTOR_BYTES / 2)
+    for (int c = 0; c < channels; c += LANES_S16)
         INPUT_TILE(vu16, LOAD, STORE);
 #undef LOAD
 #undef STORE

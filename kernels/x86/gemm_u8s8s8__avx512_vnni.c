@@ -39,6 +39,17 @@ static inline __attribute__((always_inline)) void write_64(int8_t *to, __mmask64
     _mm512_mask_storeu_epi8(to, mask, _mm512_permutexvar_epi32(order, bytes));
 }
 
+static inline __attribute__((always_inline)) struct constants constants_of(const struct store_s8 *s)
+{
+    return (struct constants){_mm512_set1_ps(s->hi), _mm512_set1_ps(s->residual_mult), _mm512_set1_epi32(s->residual_zero),
+                              _mm512_set1_epi16((short)s->zero), _mm512_set1_epi8((char)(s->lo + (float)s->zero))};
+}
+
+static inline __attribute__((always_inline)) __mmask16 mask_of(int left)
+{
+    return (__mmask16)(left >= 16 ? 0xffff : left > 0 ? (1u << left) - 1 : 0);
+}
+
 static inline __attribute__((always_inline)) void tile_of(const int mr, const int nv, int taps, int channels,
                                                           const void *const *rows, const int8_t *b, const struct store_s8 *s,
                                                           int count, int cols)
@@ -47,8 +58,7 @@ static inline __attribute__((always_inline)) void tile_of(const int mr, const in
     __mmask16 mask[4];
 #pragma GCC unroll 4
     for (int j = 0; j < nv; j++) {
-        const int left = cols - 16 * j;
-        mask[j] = (__mmask16)(left >= 16 ? 0xffff : left > 0 ? (1u << left) - 1 : 0);
+        mask[j] = mask_of(cols - 16 * j);
         const __m512i bias = _mm512_maskz_loadu_epi32(mask[j], s->bias + 16 * j);
 #pragma GCC unroll 14
         for (int i = 0; i < mr; i++)
@@ -83,8 +93,7 @@ static inline __attribute__((always_inline)) void tile_of(const int mr, const in
                 _mm512_storeu_si512(s->sums + 16 * (nv * i + j), vacc[i][j]);
         return;
     }
-    const struct constants c = {_mm512_set1_ps(s->hi), _mm512_set1_ps(s->residual_mult), _mm512_set1_epi32(s->residual_zero),
-                                _mm512_set1_epi16((short)s->zero), _mm512_set1_epi8((char)(s->lo + (float)s->zero))};
+    const struct constants c = constants_of(s);
     const __mmask64 all = cols >= 64 ? ~0ULL : (1ULL << cols) - 1;
 #pragma GCC unroll 14
     for (int i = 0; i < mr; i++) {
@@ -126,4 +135,35 @@ void gemm_u8s8s8_1x64c4__avx512_vnni(int taps, int channels, const void *const *
                                      int count, int cols)
 {
     tile_of(1, 4, taps, channels, rows, b, s, count, cols);
+}
+
+/* The same to sums in memory. */
+static inline __attribute__((always_inline)) void store_of(const int nv, const struct store_s8 *s, const int32_t *tile, int rows,
+                                                           int cols)
+{
+    const struct constants c = constants_of(s);
+    const __mmask64 all = cols >= 64 ? ~0ULL : (1ULL << cols) - 1;
+    __mmask16 mask[2];
+    __m512i bias[2];
+#pragma GCC unroll 2
+    for (int j = 0; j < nv; j++) {
+        mask[j] = mask_of(cols - 16 * j);
+        bias[j] = _mm512_maskz_loadu_epi32(mask[j], s->bias + 16 * j);
+    }
+    for (int i = 0; i < rows; i++, tile += 16 * nv) {
+        __m512i y[4];
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++)
+            y[j] = j < nv ? requantise(s, &c, _mm512_add_epi32(_mm512_loadu_si512(tile + 16 * j), bias[j]), i, 16 * j, mask[j])
+                          : _mm512_setzero_si512();
+        write_64(s->y + i * s->ld, all, y, &c);
+    }
+}
+
+void store_s8__avx512(const struct store_s8 *s, const int32_t *tile, int nr, int rows, int cols)
+{
+    if (nr == 32)
+        store_of(2, s, tile, rows, cols);
+    else
+        store_of(1, s, tile, rows, cols);
 }

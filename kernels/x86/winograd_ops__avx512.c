@@ -1,0 +1,6 @@
+// SPDX-License-Identifier: MIT
+
+#define VECTOR_BYTES 64
+#include "kernels/winograd_ops.h"
+
+const struct winograd_ops winograd_ops__avx512 = {9, input_s8, output_s32, input_f32, output_f32};
