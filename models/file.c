@@ -78,10 +78,10 @@ static int read_file(const char *path, struct pthreadpool *pool, const struct la
         if (!out->layers)
             failed = err_set(e, ERR_MEMORY, "no memory");
     }
+    if (!failed && to)
+        failed = file_data_stream(f, pool, to, out, metadata, e);
     if (failed)
         err_prefix(e, "%s", path);
-    else if (to)
-        failed = file_data_stream(f, path, pool, to, out, metadata, e);
     st_close(f);
     if (failed)
         network_free(out);

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: MIT
 //
-// file_data.c - the data section of a model file, a window at a time: read into one buffer, then hashed by one thread while the
-// others check and hand on its layers. A window is some neighbouring layers, or one large one, so that the memory taken is that
-// of the largest layer, and what is hashed and packed still lies in the caches.
+// file_data.c - the data section of a model file, a window at a time: some neighbouring layers, or one large one. Two windows go
+// round. Whichever thread has nothing to do looks for the most urgent piece of work: the digest, which only one can continue,
+// then a layer to check and hand on, then the next window to read. So the memory taken is that of two windows; what is hashed and
+// packed still lies in the caches; and the disk, the digest and the packing do not wait for each other. One thread alone does the
+// same in turns, with one window.
 
 #include <nettle/sha2.h>
+#include <pthread.h>
 #include <pthreadpool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,30 +18,44 @@
 #define WINDOW_BYTES  (1 << 20) /* more only for a layer that is larger */
 #define WINDOW_LAYERS 32
 
-struct job { /* of a window's work */
+struct place { /* of a layer: where its tensors begin in the data section */
     int node;
-    uint64_t weight, scale, bias; /* where a layer's tensors begin in the data section; 0: none, the metadata lies there */
-    int failed;
-    struct err err;
+    uint64_t weight, scale, bias; /* 0: none, the metadata lies there */
 };
 
 struct window {
-    const struct st_file *file;
-    const struct layer_sink *to;
-    const struct network *n;
-    struct sha256_ctx sha;
-    struct layout at; /* behind the window */
     uint64_t begin, end;
-    int layers, shares;
-    struct job jobs[WINDOW_LAYERS];
+    int layers, taken; /* in it, and handed out */
+    int open;          /* pieces of work that are not finished: its layers and the digest; 0: free to be read into */
+    struct place places[WINDOW_LAYERS];
     char *bytes;
 };
 
+struct stream {
+    const struct st_file *file;
+    const struct layer_sink *to;
+    const struct network *n;
+    uint64_t total;       /* bytes of the data section */
+    pthread_mutex_t lock; /* guards all below; not held while working */
+    pthread_cond_t changed;
+    struct layout at; /* behind the last window read */
+    struct sha256_ctx sha;
+    struct window windows[2];
+    int slots;             /* of windows in use; window i of the file is in slot i % slots */
+    unsigned read, hashed; /* windows */
+    int reading, hashing;  /* a thread is at it */
+    int ended;             /* all windows have been read */
+    int failed;
+    unsigned failed_window; /* the first failure in the order of the file: in this window ... */
+    int failed_piece;       /* ... when reading (-1) or at this layer */
+    struct err err;
+};
+
 /* The next layer into *p, and the layout to its end: 1, or 0 when no layer is left. */
-static int next_layer(struct layout *l, struct job *p)
+static int next_layer(struct layout *l, struct place *p)
 {
     struct slot slot;
-    *p = (struct job){0};
+    *p = (struct place){0};
     while (layout_next(l, &slot)) {
         const uint64_t begin = l->offset - slot.bytes;
         p->node = slot.node;
@@ -54,135 +71,200 @@ static int next_layer(struct layout *l, struct job *p)
     return 0;
 }
 
-/* Moves on by as many layers as fit, at least one: 1, or 0 at the end of the data. */
-static int next_window(struct window *w)
+/* As many layers as fit, at least one: 1, or 0 at the end of the data. */
+static int next_window(struct layout *at, struct window *w)
 {
-    w->begin = w->at.offset;
+    w->begin = at->offset;
     for (w->layers = 0; w->layers < WINDOW_LAYERS; w->layers++) {
-        struct layout next = w->at;
-        const int more = next_layer(&next, &w->jobs[w->layers]);
+        struct layout next = *at;
+        const int more = next_layer(&next, &w->places[w->layers]);
         if (w->layers > 0 && next.offset - w->begin > WINDOW_BYTES)
             break;
-        w->at = next;
+        *at = next;
         if (!more)
             break;
     }
-    w->end = w->at.offset;
+    w->end = at->offset;
     return w->end > w->begin;
 }
 
-/* Task `i` reads its share. */
-static void read_share(void *user, size_t i)
+/* Layers are taken in the order of the file, so that nothing before the first failure is left undone. */
+static void note_failure(struct stream *s, unsigned window, int piece, const struct err *e)
 {
-    struct window *w = user;
-    const uint64_t bytes = w->end - w->begin, share = bytes / (uint64_t)w->shares + 1;
-    const uint64_t from = share * i < bytes ? share * i : bytes, to = from + share < bytes ? from + share : bytes;
-    struct job *p = &w->jobs[i];
-    p->failed = from < to && st_read_span(w->file, w->begin + from, w->begin + to, w->bytes + from, &p->err) < 0;
+    if (s->failed && (s->failed_window < window || (s->failed_window == window && s->failed_piece < piece)))
+        return;
+    s->failed = 1;
+    s->failed_window = window;
+    s->failed_piece = piece;
+    s->err = *e;
 }
 
-static void take_layer(struct window *w, struct job *p)
+/* The functions below do one piece of work: 1, or 0 when there is none. The lock is held on entry and on return. */
+
+static int hash_one(struct stream *s)
+{
+    if (s->hashing || s->hashed == s->read)
+        return 0;
+    struct window *w = &s->windows[s->hashed % (unsigned)s->slots];
+    s->hashing = 1;
+    pthread_mutex_unlock(&s->lock);
+    sha256_update(&s->sha, (size_t)(w->end - w->begin), (const uint8_t *)w->bytes);
+    pthread_mutex_lock(&s->lock);
+    s->hashing = 0;
+    s->hashed++;
+    w->open--;
+    return 1;
+}
+
+static int take_layer(const struct stream *s, const struct window *w, const struct place *p, struct err *e)
 {
     struct layer l = {.weight = w->bytes + (p->weight - w->begin)};
     void *bias = w->bytes + (p->bias - w->begin);
     if (p->scale)
         l.scale = (float *)(void *)(w->bytes + (p->scale - w->begin));
-    if (w->n->precision == PRECISION_INT8)
+    if (s->n->precision == PRECISION_INT8)
         l.bias_s32 = bias;
     else
         l.bias = bias;
-    p->failed = layer_check(w->n, p->node, &l, &p->err) < 0 ||
-                (w->to->layer && w->to->layer(w->to->user, w->n, p->node, &l, &p->err) < 0);
-}
-
-/* Task 0 is the digest, the longest; task i the layer i - 1. */
-static void do_job(void *user, size_t i)
-{
-    struct window *w = user;
-    if (i == 0)
-        sha256_update(&w->sha, (size_t)(w->end - w->begin), (const uint8_t *)w->bytes);
-    else
-        take_layer(w, &w->jobs[i - 1]);
-}
-
-/* The jobs' failures in the order of the file: -1 with e set. Without threads nothing behind the first is tried. */
-static int run(struct window *w, struct pthreadpool *pool, pthreadpool_task_1d_t task, int tasks, int first_job, struct err *e)
-{
-    if (pool)
-        pthreadpool_parallelize_1d(pool, task, w, (size_t)tasks, 0);
-    for (int i = 0; i < tasks; i++) {
-        if (!pool)
-            task(w, (size_t)i);
-        if (i < first_job || !w->jobs[i - first_job].failed)
-            continue;
-        if (e)
-            *e = w->jobs[i - first_job].err;
+    if (layer_check(s->n, p->node, &l, e) < 0)
         return -1;
-    }
-    return 0;
+    return s->to->layer ? s->to->layer(s->to->user, s->n, p->node, &l, e) : 0;
 }
 
-static int stream(struct window *w, struct pthreadpool *pool, const char *path, struct err *e)
+static int take_one(struct stream *s)
 {
-    const struct layout start = w->at;
-    uint64_t largest = 0;
-    while (next_window(w))
-        largest = w->end - w->begin > largest ? w->end - w->begin : largest;
-    w->at = start;
-    w->bytes = largest <= SIZE_MAX / 2 ? malloc((size_t)largest) : NULL;
-    if (!w->bytes)
-        return err_set(e, ERR_MEMORY, "%s: no memory for %llu bytes of weights", path, (unsigned long long)largest);
-    while (next_window(w)) {
-        if (run(w, pool, read_share, w->shares, 0, e) < 0)
-            return -1;
-        st_will_read(w->file, w->end, w->end + largest);
-        if (run(w, pool, do_job, 1 + w->layers, 1, e) < 0)
-            return err_prefix(e, "%s", path);
+    for (unsigned i = s->read < (unsigned)s->slots ? 0 : s->read - (unsigned)s->slots; i < s->read; i++) {
+        struct window *w = &s->windows[i % (unsigned)s->slots];
+        if (w->taken == w->layers)
+            continue;
+        const int piece = w->taken++;
+        struct err e;
+        pthread_mutex_unlock(&s->lock);
+        const int rc = take_layer(s, w, &w->places[piece], &e);
+        pthread_mutex_lock(&s->lock);
+        if (rc < 0)
+            note_failure(s, i, piece, &e);
+        w->open--;
+        return 1;
     }
     return 0;
 }
 
-static int check_metadata(const struct st_file *f, const char *path, const uint8_t metadata[FILE_DIGEST_BYTES], struct err *e)
+static int read_one(struct stream *s)
+{
+    struct window *w = &s->windows[s->read % (unsigned)s->slots];
+    if (s->reading || s->ended || w->open)
+        return 0;
+    next_window(&s->at, w);
+    w->taken = w->layers; /* none to be had yet */
+    s->reading = 1;
+    struct err e;
+    pthread_mutex_unlock(&s->lock);
+    const int rc = st_read_span(s->file, w->begin, w->end, w->bytes, &e);
+    st_will_read(s->file, w->end, w->end + WINDOW_BYTES);
+    pthread_mutex_lock(&s->lock);
+    s->reading = 0;
+    if (rc < 0)
+        note_failure(s, s->read, -1, &e);
+    w->taken = 0;
+    w->open = w->layers + 1;
+    s->read++;
+    s->ended = w->end == s->total;
+    return 1;
+}
+
+/* One thread's share; a task of the pool. After the end only the digest can still bring work, to the thread that is at it. */
+static void work(void *user, size_t task)
+{
+    struct stream *s = user;
+    (void)task;
+    pthread_mutex_lock(&s->lock);
+    while (!s->failed) {
+        if (hash_one(s) || take_one(s) || read_one(s))
+            pthread_cond_broadcast(&s->changed);
+        else if (s->ended)
+            break;
+        else
+            pthread_cond_wait(&s->changed, &s->lock);
+    }
+    pthread_mutex_unlock(&s->lock);
+}
+
+static int take_memory(struct stream *s, struct err *e)
+{
+    uint64_t largest = 0;
+    struct layout at = s->at;
+    struct window *w = &s->windows[0];
+    while (next_window(&at, w))
+        largest = w->end - w->begin > largest ? w->end - w->begin : largest;
+    for (int i = 0; i < s->slots; i++) {
+        s->windows[i].bytes = largest <= SIZE_MAX / 2 ? malloc((size_t)largest) : NULL;
+        if (!s->windows[i].bytes)
+            return err_set(e, ERR_MEMORY, "no memory for %llu bytes of weights", (unsigned long long)largest);
+    }
+    return 0;
+}
+
+static int check_digest(struct stream *s, struct err *e)
+{
+    uint8_t digest[FILE_DIGEST_BYTES];
+    char hex[2 * FILE_DIGEST_BYTES + 1];
+    sha256_digest(&s->sha, sizeof digest, digest);
+    for (int i = 0; i < FILE_DIGEST_BYTES; i++)
+        snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+    return strcmp(hex, s->n->digest) == 0
+               ? 0
+               : err_set(e, ERR_DAMAGED, "the data does not match sha256: the file is damaged or was altered");
+}
+
+static int check_metadata(const struct st_file *f, const uint8_t metadata[FILE_DIGEST_BYTES], struct err *e)
 {
     const struct st_tensor *t = st_get(f, 0);
     uint8_t stored[FILE_DIGEST_BYTES];
-    if (st_read(f, t, stored, e) < 0)
+    if (st_read_span(f, t->begin, t->end, stored, e) < 0)
         return -1;
-    if (memcmp(stored, metadata, sizeof stored) != 0)
-        return err_set(e, ERR_DAMAGED, "%s: the metadata does not match its SHA-256 in '%s'", path, t->name);
-    return 0;
+    return memcmp(stored, metadata, sizeof stored) == 0
+               ? 0
+               : err_set(e, ERR_DAMAGED, "the metadata does not match its SHA-256 in '%s'", t->name);
 }
 
-int file_data_stream(const struct st_file *f, const char *path, struct pthreadpool *pool, const struct layer_sink *to,
-                     const struct network *n, const uint8_t metadata[FILE_DIGEST_BYTES], struct err *e)
+static int run(struct stream *s, struct pthreadpool *pool, const uint8_t metadata[FILE_DIGEST_BYTES], struct err *e)
 {
-    if (check_metadata(f, path, metadata, e) < 0)
+    if (check_metadata(s->file, metadata, e) < 0 || (s->to->begin && s->to->begin(s->to->user, s->n, e) < 0) ||
+        take_memory(s, e) < 0)
         return -1;
-    struct window *w = calloc(1, sizeof *w);
-    if (!w)
-        return err_set(e, ERR_MEMORY, "%s: no memory", path);
-    const int threads = pool ? (int)pthreadpool_get_threads_count(pool) : 1;
-    w->file = f;
-    w->to = to;
-    w->n = n;
-    w->at = (struct layout){.graph = &n->graph, .precision = n->precision};
-    w->shares = threads < WINDOW_LAYERS ? threads : WINDOW_LAYERS;
-    sha256_init(&w->sha);
-    int failed = 0;
-    if (to->begin && to->begin(to->user, n, e) < 0)
-        failed = err_prefix(e, "%s", path);
-    if (!failed)
-        failed = stream(w, threads > 1 ? pool : NULL, path, e);
-    if (!failed) {
-        uint8_t digest[FILE_DIGEST_BYTES];
-        char hex[2 * FILE_DIGEST_BYTES + 1];
-        sha256_digest(&w->sha, sizeof digest, digest);
-        for (int i = 0; i < FILE_DIGEST_BYTES; i++)
-            snprintf(hex + 2 * i, 3, "%02x", digest[i]);
-        if (strcmp(hex, n->digest) != 0)
-            failed = err_set(e, ERR_DAMAGED, "%s: the data does not match sha256: the file is damaged or was altered", path);
+    if (s->slots > 1)
+        pthreadpool_parallelize_1d(pool, work, s, pthreadpool_get_threads_count(pool), 0);
+    else
+        work(s, 0);
+    if (s->failed) {
+        if (e)
+            *e = s->err;
+        return -1;
     }
-    free(w->bytes);
-    free(w);
-    return failed ? -1 : 0;
+    return check_digest(s, e);
+}
+
+int file_data_stream(const struct st_file *f, struct pthreadpool *pool, const struct layer_sink *to, const struct network *n,
+                     const uint8_t metadata[FILE_DIGEST_BYTES], struct err *e)
+{
+    struct stream *s = calloc(1, sizeof *s);
+    if (!s)
+        return err_set(e, ERR_MEMORY, "no memory");
+    s->file = f;
+    s->to = to;
+    s->n = n;
+    s->slots = pool && pthreadpool_get_threads_count(pool) > 1 ? 2 : 1;
+    s->at = (struct layout){.graph = &n->graph, .precision = n->precision};
+    s->total = st_get(f, st_count(f) - 1)->end;
+    pthread_mutex_init(&s->lock, NULL);
+    pthread_cond_init(&s->changed, NULL);
+    sha256_init(&s->sha);
+    const int rc = run(s, pool, metadata, e);
+    for (int i = 0; i < s->slots; i++)
+        free(s->windows[i].bytes);
+    pthread_mutex_destroy(&s->lock);
+    pthread_cond_destroy(&s->changed);
+    free(s);
+    return rc;
 }

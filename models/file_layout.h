@@ -67,9 +67,9 @@ int layout_next(struct layout *l, struct slot *out);
 /* Weights that any implementation can run: finite, in range; int8 also against n->quants. */
 int layer_check(const struct network *n, int node, const struct layer *l, struct err *e);
 
-/* file_data.c: the data section of f, whose tensors are those of the layout, to *to as model_file_stream promises. metadata is what
-   its first tensor must hold. Errors begin with path. */
-int file_data_stream(const struct st_file *f, const char *path, struct pthreadpool *pool, const struct layer_sink *to,
-                     const struct network *n, const uint8_t metadata[FILE_DIGEST_BYTES], struct err *e);
+/* file_data.c: the data section of f, whose tensors are those of the layout, to *to as model_file_stream promises. metadata is
+   what its first tensor must hold. */
+int file_data_stream(const struct st_file *f, struct pthreadpool *pool, const struct layer_sink *to, const struct network *n,
+                     const uint8_t metadata[FILE_DIGEST_BYTES], struct err *e);
 
 #endif

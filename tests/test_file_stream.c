@@ -122,7 +122,7 @@ static void check(const struct network *n, struct pthreadpool *pool)
     s = (struct sink){.given = n, .shorten_to = (int)size - 1};
     assert_int_equal(read_into(&s, pool, &e), -1);
     assert_int_equal(e.code, ERR_DAMAGED);
-    expect("the file became shorter while it was read", &e);
+    expect("tensor 'n45.bias': the file became shorter while it was read", &e);
 
     for (size_t back = 1; back < size; back *= 60) { /* a bias at the end, weights further up */
         bytes[size - back] ^= 1;

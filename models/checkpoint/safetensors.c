@@ -151,10 +151,13 @@ int st_read_span(const struct st_file *f, uint64_t begin, uint64_t end, void *ou
 {
     if (input_read(f->fd, out, end - begin, f->data + begin, e) == 0)
         return 0;
-    int i = 0;
-    while (i < f->header.count - 1 && f->header.tensors[i].end <= begin)
-        i++;
-    return fail_tensor(f, &f->header.tensors[i], e);
+    for (int i = 0; i < f->header.count; i++) { /* once more, to tell which one it is */
+        const struct st_tensor *t = &f->header.tensors[i];
+        if (t->begin >= begin && t->end <= end &&
+            input_read(f->fd, (char *)out + (t->begin - begin), t->end - t->begin, f->data + t->begin, e) < 0)
+            return err_prefix(e, "tensor '%.80s'", t->name);
+    }
+    return 0;
 }
 
 void st_will_read(const struct st_file *f, uint64_t begin, uint64_t end)

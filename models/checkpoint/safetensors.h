@@ -50,7 +50,7 @@ uint64_t st_file_bytes(const struct st_file *f);
    shrank under us. */
 int st_read(const struct st_file *f, const struct st_tensor *t, void *out, struct err *e);
 
-/* The bytes [begin, end) of the data section, which need not be whole tensors; an error names the tensor at begin. */
+/* The bytes [begin, end) of the data section, some whole tensors that lie together. An error names the tensor, not the file. */
 int st_read_span(const struct st_file *f, uint64_t begin, uint64_t end, void *out, struct err *e);
 
 /* Lets the system fetch these bytes from the disk meanwhile. */
