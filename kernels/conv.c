@@ -204,7 +204,8 @@ struct conv *conv_init(void *memory, const struct kernels *k, enum precision p, 
     }
     c->panels = panels;
     const size_t size = weight_size(p);
-    const int kr = is_s8(c) ? c->s8->kr : 1, taps = c->rows.taps, channels = c->rows.channels;
+    const int kr = is_s8(c) ? c->s8->kr : c->rows.type == ROWS_F16 ? c->f32->half_kr : 1;
+    const int taps = c->rows.taps, channels = c->rows.channels;
     for (int g = 0; g < s->groups; g++)
         for (int j = 0; j < c->group_panels; j++) {
             int first = j * c->nr, cols = c->group_n - first < c->nr ? c->group_n - first : c->nr;
@@ -212,7 +213,7 @@ struct conv *conv_init(void *memory, const struct kernels *k, enum precision p, 
             char *panel = panels + ((size_t)g * (size_t)c->group_panels + (size_t)j) * c->panel_bytes;
             pack_b(w, size, cols, taps, rows_tap_depth(&c->rows), channels, c->nr, kr, panel);
             if (c->rows.type == ROWS_F16)
-                pack_scale_halves(c->ops, (uint16_t *)(void *)panel, taps * channels, c->nr, cols, HALF_RUN,
+                pack_scale_halves(c->ops, (uint16_t *)(void *)panel, taps * channels / kr, c->nr, kr, cols, HALF_RUN,
                                   mult + g * c->group_n + first);
         }
     return c;

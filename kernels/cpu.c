@@ -34,9 +34,13 @@ unsigned cpu_features(void)
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512vnni"))
         have |= CPU_AVX512_VNNI;
-#ifdef HAVE_AVX_VNNI /* older compilers do not know the name */
+#ifdef HAVE_AVX_VNNI /* older compilers do not know these names */
     if (__builtin_cpu_supports("avxvnni"))
         have |= CPU_AVX_VNNI;
+#endif
+#ifdef HAVE_AVX512_FP16
+    if (__builtin_cpu_supports("avx512fp16"))
+        have |= CPU_AVX512_FP16;
 #endif
 #elif defined(__aarch64__) && defined(__linux__)
     unsigned long cap = getauxval(AT_HWCAP), cap2 = getauxval(AT_HWCAP2);

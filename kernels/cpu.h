@@ -9,6 +9,7 @@ enum cpu_feature {
     CPU_AVX2 = 1 << 0, /* with FMA and F16C: no CPU has the first without the others */
     CPU_AVX512_VNNI = 1 << 1,
     CPU_AVX_VNNI = 1 << 2, /* the same in the encoding of AVX, which CPUs without AVX-512 have */
+    CPU_AVX512_FP16 = 1 << 3,
     CPU_NEON = 1 << 8,
     CPU_NEON_DOT = 1 << 9,
     CPU_NEON_FP16 = 1 << 10,

@@ -11,9 +11,9 @@
 
 #include "kernels/tiles.h"
 
-#define VECTOR  16
-#define LINE    64
-#define COLUMNS 32 /* scaled together */
+#define VECTOR   16
+#define LINE     64
+#define ELEMENTS 32 /* scaled together */
 
 typedef uint8_t vector __attribute__((vector_size(VECTOR)));
 
@@ -102,35 +102,37 @@ void pack_b(const void *w, size_t size, int cols, int taps, int depth, int padde
     }
 }
 
-/* Rows outside, columns inside, as in the panel: it is read twice in order of its addresses. */
-void pack_scale_halves(const struct vector_ops *ops, uint16_t *panel, int depth, int nr, int cols, int run, float *back)
+/* Steps outside, columns inside, as in the panel: it is read twice in order of its addresses. */
+void pack_scale_halves(const struct vector_ops *ops, uint16_t *panel, int steps, int nr, int kr, int cols, int run, float *back)
 {
-    float v[COLUMNS], sum[COLUMNS], largest[COLUMNS], scale[COLUMNS];
-    for (int j = 0; j < cols; j += COLUMNS) {
-        const int n = cols - j < COLUMNS ? cols - j : COLUMNS;
+    const int width = nr * kr, elements = cols * kr;
+    float v[ELEMENTS], sum[ELEMENTS], largest[ELEMENTS], scale[ELEMENTS];
+    for (int at = 0; at < elements; at += ELEMENTS) {
+        const int n = elements - at < ELEMENTS ? elements - at : ELEMENTS;
         memset(largest, 0, sizeof largest);
-        for (int p = 0; p < depth; p += run) {
+        for (int p = 0; p < steps; p += run) {
             memset(sum, 0, sizeof sum);
-            for (int i = p; i < p + run && i < depth; i++) {
-                ops->widen((size_t)n, panel + (size_t)i * (size_t)nr + (size_t)j, v);
-                for (int c = 0; c < n; c++)
-                    sum[c] += fabsf(v[c]);
+            for (int i = p; i < p + run && i < steps; i++) {
+                ops->widen((size_t)n, panel + (size_t)i * (size_t)width + (size_t)at, v);
+                for (int e = 0; e < n; e++)
+                    sum[e] += fabsf(v[e]);
             }
-            for (int c = 0; c < n; c++)
-                largest[c] = sum[c] > largest[c] ? sum[c] : largest[c];
+            for (int e = 0; e < n; e++)
+                largest[e / kr * kr] = sum[e] > largest[e / kr * kr] ? sum[e] : largest[e / kr * kr];
         }
-        for (int c = 0; c < n; c++) {
+        for (int e = 0; e < n; e += kr) {
             int exponent;
-            if (frexpf(largest[c], &exponent) > 0.9375f)
+            if (frexpf(largest[e], &exponent) > 0.9375f)
                 exponent++;
-            scale[c] = ldexpf(1, -exponent);
-            back[j + c] = ldexpf(1, exponent);
+            for (int r = 0; r < kr; r++)
+                scale[e + r] = ldexpf(1, -exponent);
+            back[(at + e) / kr] = ldexpf(1, exponent);
         }
-        for (int i = 0; i < depth; i++) {
-            uint16_t *row = panel + (size_t)i * (size_t)nr + (size_t)j;
+        for (int i = 0; i < steps; i++) {
+            uint16_t *row = panel + (size_t)i * (size_t)width + (size_t)at;
             ops->widen((size_t)n, row, v);
-            for (int c = 0; c < n; c++)
-                v[c] *= scale[c];
+            for (int e = 0; e < n; e++)
+                v[e] *= scale[e];
             ops->narrow((size_t)n, v, row);
         }
     }

@@ -18,10 +18,10 @@ struct vector_ops;
    to `padded` depths, a multiple of kr. */
 void pack_b(const void *w, size_t size, int cols, int taps, int depth, int padded, int nr, int kr, void *panel);
 
-/* Multiplies each column of a panel of halves, [depth][nr], by a power of two such that the magnitudes of `run` (<= 128) depths
-   from a multiple of it on sum to 15/32 .. 15/16 at most; back[cols] are the inverses. Then a sum of such a run of products, each
-   addition rounded to half, never exceeds the largest activation: 15/16 (1 + 2^-11)^128 < 1. Weights that become subnormal lose
-   2^-25 at most, beside a sum near 1. */
-void pack_scale_halves(const struct vector_ops *ops, uint16_t *panel, int depth, int nr, int cols, int run, float *back);
+/* Multiplies each column of a panel of halves, [steps][nr][kr], by a power of two such that the magnitudes of `run` (<= 128) steps
+   from a multiple of it on, of each of the kr depths apart, sum to 15/32 .. 15/16 at most; back[cols] are the inverses. Then a sum
+   of such a run of products, each addition rounded to half, never exceeds the largest activation: 15/16 (1 + 2^-11)^128 < 1.
+   Weights that become subnormal lose 2^-25 at most, beside a sum near 1. kr is 1 or 2. */
+void pack_scale_halves(const struct vector_ops *ops, uint16_t *panel, int steps, int nr, int kr, int cols, int run, float *back);
 
 #endif

@@ -16,15 +16,15 @@ static const struct gemm_s8 s8_14x32_vnni = {14, 32, 4, 4, A_U8, NULL, NULL, gem
 static const struct gemm_s8 s8_14x16_vnni = {14, 16, 4, 4, A_U8, NULL, NULL, gemm_u8s8s8_14x16c4__avx512_vnni};
 static const struct gemm_s8 s8_1x64_vnni = {1, 64, 4, 4, A_U8, NULL, NULL, gemm_u8s8s8_1x64c4__avx512_vnni};
 static const struct gemm_f32 f32_6x64_avx512 = {
-    6, 64, NULL, NULL, NULL, {gemm_f32f32_6x64__avx512, gemm_f32f16_6x64__avx512, gemm_f32s8_6x64__avx512}, 0};
+    6, 64, NULL, NULL, NULL, {gemm_f32f32_6x64__avx512, gemm_f32f16_6x64__avx512, gemm_f32s8_6x64__avx512}, 0, 0};
 static const struct gemm_f32 f32_7x48_avx512 = {
-    7, 48, NULL, NULL, NULL, {gemm_f32f32_7x48__avx512, gemm_f32f16_7x48__avx512, gemm_f32s8_7x48__avx512}, 0};
+    7, 48, NULL, NULL, NULL, {gemm_f32f32_7x48__avx512, gemm_f32f16_7x48__avx512, gemm_f32s8_7x48__avx512}, 0, 0};
 static const struct gemm_f32 f32_14x32_avx512 = {
-    14, 32, NULL, NULL, NULL, {gemm_f32f32_14x32__avx512, gemm_f32f16_14x32__avx512, gemm_f32s8_14x32__avx512}, 0};
+    14, 32, NULL, NULL, NULL, {gemm_f32f32_14x32__avx512, gemm_f32f16_14x32__avx512, gemm_f32s8_14x32__avx512}, 0, 0};
 static const struct gemm_f32 f32_14x16_avx512 = {
-    14, 16, NULL, NULL, NULL, {gemm_f32f32_14x16__avx512, gemm_f32f16_14x16__avx512, gemm_f32s8_14x16__avx512}, 0};
+    14, 16, NULL, NULL, NULL, {gemm_f32f32_14x16__avx512, gemm_f32f16_14x16__avx512, gemm_f32s8_14x16__avx512}, 0, 0};
 static const struct gemm_f32 f32_1x64_avx512 = {
-    1, 64, NULL, NULL, NULL, {gemm_f32f32_1x64__avx512, gemm_f32f16_1x64__avx512, gemm_f32s8_1x64__avx512}, 0};
+    1, 64, NULL, NULL, NULL, {gemm_f32f32_1x64__avx512, gemm_f32f16_1x64__avx512, gemm_f32s8_1x64__avx512}, 0, 0};
 static const struct gemm_s16 s16_14x32_vnni = {14, 32, 2, 2, gemm_s16s16s32_14x32c2__avx512_vnni, store_s8__avx512};
 static const struct gemm_s16 s16_14x16_vnni = {14, 16, 2, 2, gemm_s16s16s32_14x16c2__avx512_vnni, store_s8__avx512};
 static const struct gemm_s16 *const s16_vnni[] = {&s16_14x32_vnni, &s16_14x16_vnni, NULL};
@@ -32,10 +32,19 @@ static const struct gemm_s8 *const s8_vnni[] = {&s8_6x64_vnni, &s8_7x48_vnni, &s
 static const struct gemm_f32 *const f32_avx512[] = {&f32_14x32_avx512, &f32_6x64_avx512, &f32_7x48_avx512,
                                                     &f32_14x16_avx512, &f32_1x64_avx512, NULL};
 #endif
+#ifdef HAVE_AVX512_FP16
+static const struct gemm_f32 f16_14x32_avx512 = {14, 32, NULL, NULL, NULL, {NULL, gemm_f16f16_14x32c2__avx512_fp16, NULL}, 2, 2};
+static const struct gemm_f32 f16_6x64_avx512 = {6, 64, NULL, NULL, NULL, {NULL, gemm_f16f16_6x64c2__avx512_fp16, NULL}, 2, 2};
+static const struct gemm_f32 f16_7x48_avx512 = {7, 48, NULL, NULL, NULL, {NULL, gemm_f16f16_7x48c2__avx512_fp16, NULL}, 2, 2};
+static const struct gemm_f32 f16_14x16_avx512 = {14, 16, NULL, NULL, NULL, {NULL, gemm_f16f16_14x16c2__avx512_fp16, NULL}, 2, 2};
+static const struct gemm_f32 f16_1x64_avx512 = {1, 64, NULL, NULL, NULL, {NULL, gemm_f16f16_1x64c2__avx512_fp16, NULL}, 2, 2};
+static const struct gemm_f32 *const f16_avx512[] = {&f16_14x32_avx512, &f16_6x64_avx512, &f16_7x48_avx512,
+                                                    &f16_14x16_avx512, &f16_1x64_avx512, NULL};
+#endif
 #ifdef HAVE_AVX2
 static const struct gemm_s8 s8_6x16_avx2 = {6, 16, 2, 2, A_S16, gemm_s16s8s32_6x16c2__avx2, store_s8__avx2, NULL};
 static const struct gemm_f32 f32_6x16_avx2 = {6,     16, gemm_f32f32_6x16__avx2, gemm_f32f16_6x16__avx2, gemm_f32s8_6x16__avx2,
-                                              {NULL}, 0};
+                                              {NULL}, 0, 0};
 static const struct gemm_s16 s16_6x16_avx2 = {6, 16, 2, 2, gemm_s16s16s32_6x16c2__avx2, store_s8__avx2};
 static const struct gemm_s16 *const s16_avx2[] = {&s16_6x16_avx2, NULL};
 static const struct gemm_s8 *const s8_avx2[] = {&s8_6x16_avx2, NULL};
@@ -49,7 +58,7 @@ static const struct gemm_s8 *const s8_avx_vnni[] = {&s8_6x16_avx_vnni, &s8_1x64_
 #ifdef HAVE_NEON
 static const struct gemm_s8 s8_4x8_neon = {4, 8, 16, 16, A_S8, gemm_s8s8s32_4x8c16__neon, store_s8__neon, NULL};
 static const struct gemm_s8 s8_4x8_neon_a53 = {4, 8, 16, 16, A_S8, gemm_s8s8s32_4x8c16__neon_a53, store_s8__neon, NULL};
-static const struct gemm_f32 f32_8x8_neon = {8, 8, gemm_f32f32_8x8__neon, gemm_f32f16_8x8__neon, gemm_f32s8_8x8__neon, {NULL}, 0};
+static const struct gemm_f32 f32_8x8_neon = {8, 8, gemm_f32f32_8x8__neon, gemm_f32f16_8x8__neon, gemm_f32s8_8x8__neon, {NULL}, 0, 0};
 static const struct gemm_s8 *const s8_neon[] = {&s8_4x8_neon, NULL};
 static const struct gemm_s8 *const s8_neon_a53[] = {&s8_4x8_neon_a53, NULL};
 static const struct gemm_f32 *const f32_neon[] = {&f32_8x8_neon, NULL};
@@ -64,16 +73,21 @@ static const struct gemm_s8 s8_4x16_neon_i8mm = {4, 16, 8, 8, A_S8, gemm_s8s8s32
 static const struct gemm_s8 *const s8_neon_i8mm[] = {&s8_4x16_neon_i8mm, NULL};
 #endif
 static const struct gemm_s8 s8_4x8_ref = {4, 8, 4, 4, A_S8, gemm_s8s8s32_4x8c4__ref, store_s8__ref, NULL};
-static const struct gemm_f32 f32_4x8_ref = {4, 8, gemm_f32f32_4x8__ref, gemm_f32f16_4x8__ref, gemm_f32s8_4x8__ref, {NULL}, 0};
-static const struct gemm_f32 f16_4x8_ref = {4, 8, NULL, gemm_f16f16_4x8__ref, NULL, {NULL}, 1};
+static const struct gemm_f32 f32_4x8_ref = {4, 8, gemm_f32f32_4x8__ref, gemm_f32f16_4x8__ref, gemm_f32s8_4x8__ref, {NULL}, 0, 0};
+static const struct gemm_f32 f16_4x8_ref = {4, 8, NULL, gemm_f16f16_4x8__ref, NULL, {NULL}, 1, 1};
+static const struct gemm_f32 f16_4x8c2_ref = {4, 8, NULL, gemm_f16f16_4x8c2__ref, NULL, {NULL}, 2, 2};
 static const struct gemm_s16 s16_4x8_ref = {4, 8, 1, 1, gemm_s16s16s32_4x8c1__ref, store_s8__ref};
 static const struct gemm_s16 *const s16_ref[] = {&s16_4x8_ref, NULL};
 static const struct gemm_s8 *const s8_ref[] = {&s8_4x8_ref, NULL};
 static const struct gemm_f32 *const f32_ref[] = {&f32_4x8_ref, NULL};
-static const struct gemm_f32 *const f16_ref[] = {&f16_4x8_ref, NULL};
+static const struct gemm_f32 *const f16_ref[] = {&f16_4x8_ref, &f16_4x8c2_ref, NULL};
 
 /* Best first. */
 const struct kernels kernels_table[] = {
+#ifdef HAVE_AVX512_FP16
+    {"avx512_fp16", CPU_AVX2 | CPU_AVX512_VNNI | CPU_AVX512_FP16, s8_vnni, f32_avx512, f16_avx512, &vector_ops__avx2,
+     &winograd_ops__avx512, s16_vnni},
+#endif
 #ifdef HAVE_AVX512
     {"avx512_vnni", CPU_AVX2 | CPU_AVX512_VNNI, s8_vnni, f32_avx512, NULL, &vector_ops__avx2, &winograd_ops__avx512, s16_vnni},
 #endif

@@ -77,21 +77,22 @@ typedef void fused_f32(int taps, int channels, const void *const *rows, const vo
                        int cols);
 
 /* The longest run of products that is summed in half. A tile of half arithmetic adds its sums to sums in float, and starts again
-   at zero, at every multiple of this many depths of a panel, counted through all taps, skipped ones too. conv.c scales each column
-   of the panel by a power of two such that within these runs no sum exceeds the largest activation (pack.h): whatever the input,
-   nothing overflows. mult takes the scale out again. */
+   at zero, at every multiple of this many steps of a panel (kr depths each), counted through all taps, skipped ones too. conv.c
+   scales each column of the panel by a power of two such that within these runs no sum exceeds the largest activation (pack.h):
+   whatever the input, nothing overflows. mult takes the scale out again. */
 #define HALF_RUN 128
 
 /* Rows are float; B is float, half or int8, widened in registers; kr = ku = 1. Sums in float, k rising.
-   With half_ku, rows and B are halves that are multiplied and summed in half, each multiply-add rounded once, k rising; kr = 1,
-   ku = half_ku. Such a tile has tile_f16 or fused[PRECISION_FP16] only. */
+   With half_ku, rows and B are halves that are multiplied and summed in half, each multiply-add rounded once, k rising; ku =
+   half_ku. Of the kr = half_kr depths that lie side by side, each has sums of its own, in half and in float; they are added in
+   rising order at the end. Such a tile has tile_f16 or fused[PRECISION_FP16] only. */
 struct gemm_f32 {
     int mr, nr;
     void (*tile_f32)(int taps, int channels, const void *const *rows, const float *b, float *tile);
     void (*tile_f16)(int taps, int channels, const void *const *rows, const uint16_t *b, float *tile);
     void (*tile_s8)(int taps, int channels, const void *const *rows, const int8_t *b, float *tile);
     fused_f32 *fused[3]; /* instead of the tiles above, by enum precision: fp32, fp16, hybrid */
-    int half_ku;         /* 0: not of half arithmetic */
+    int half_ku, half_kr; /* 0: not of half arithmetic */
 };
 
 /* The transforms around Winograd's products (winograd.h): of the 6x6 pixels of an input tile into element xi * stride of v, and of
@@ -128,6 +129,7 @@ void gemm_f32f32_4x8__ref(int taps, int channels, const void *const *rows, const
 void gemm_f32f16_4x8__ref(int taps, int channels, const void *const *rows, const uint16_t *b, float *tile);
 void gemm_f32s8_4x8__ref(int taps, int channels, const void *const *rows, const int8_t *b, float *tile);
 void gemm_f16f16_4x8__ref(int taps, int channels, const void *const *rows, const uint16_t *b, float *tile);
+void gemm_f16f16_4x8c2__ref(int taps, int channels, const void *const *rows, const uint16_t *b, float *tile);
 void gemm_s16s16s32_4x8c1__ref(int channels, const int16_t *a, int count, const int16_t *b, int32_t *tile);
 extern const struct vector_ops vector_ops__ref;
 extern const struct winograd_ops winograd_ops__ref;
@@ -189,6 +191,16 @@ void gemm_f32f16_1x64__avx512(int taps, int channels, const void *const *rows, c
                               int count, int cols);
 void gemm_f32s8_1x64__avx512(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s, int count,
                              int cols);
+void gemm_f16f16_6x64c2__avx512_fp16(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
+                                     int count, int cols);
+void gemm_f16f16_7x48c2__avx512_fp16(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
+                                     int count, int cols);
+void gemm_f16f16_14x32c2__avx512_fp16(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
+                                      int count, int cols);
+void gemm_f16f16_14x16c2__avx512_fp16(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
+                                      int count, int cols);
+void gemm_f16f16_1x64c2__avx512_fp16(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
+                                     int count, int cols);
 
 /* arm/ */
 void gemm_s8s8s32_4x8c16__neon(int taps, int channels, const void *const *rows, const int8_t *b, int32_t *tile);

@@ -70,7 +70,7 @@ static unsigned features(void)
     unsigned have = cpu_features();
 #ifdef STAND_INS
     if (have & CPU_AVX512_VNNI)
-        have |= CPU_AVX_VNNI;
+        have |= CPU_AVX_VNNI | CPU_AVX512_FP16;
 #endif
     return have;
 }
@@ -178,7 +178,7 @@ static int is_half_tile(const struct kernels *k, enum precision p)
 static void run_ref_half(const struct kernels *k, const struct conv_shape *s, const struct conv_params *params, const struct conv_io *io)
 {
     struct kernels half = *kernels_find("ref_half");
-    struct gemm_f32 tile = *half.f16[0];
+    struct gemm_f32 tile = *half.f16[k->f16[0]->half_kr == 2];
     const struct gemm_f32 *const one[] = {&tile, NULL};
     void *memory, *scratch;
     tile.half_ku = k->f16[0]->half_ku;
@@ -433,20 +433,21 @@ static void check_winograd_extremes(const struct kernels *k)
 static void check_half_range(const struct kernels *k)
 {
     static const float activations[] = {65504, -65504, 1, 0x1p-10f}, weights[] = {0x1p-16f, 0.01f, 1, 60000};
-    enum { DEPTH = 3 * HALF_RUN, PIXELS = 3, CHANNELS = 5 };
-    struct conv_shape s = shape(1, PIXELS, DEPTH, CHANNELS, 1, 1, 0, 1);
+    enum { PIXELS = 3, CHANNELS = 5, DEPTHS = 3 * 2 * HALF_RUN };
+    const int run = HALF_RUN * k->f16[0]->half_kr, depth = 3 * run;
+    struct conv_shape s = shape(1, PIXELS, depth, CHANNELS, 1, 1, 0, 1);
     for (size_t i = 0; i < COUNT(activations); i++)
         for (size_t j = 0; j < COUNT(weights); j++) {
-            uint16_t x[PIXELS * DEPTH], w[CHANNELS * DEPTH], y[PIXELS * CHANNELS];
+            uint16_t x[PIXELS * DEPTHS], w[CHANNELS * DEPTHS], y[PIXELS * CHANNELS];
             double expected[CHANNELS] = {0};
-            for (int p = 0; p < PIXELS * DEPTH; p++)
+            for (int p = 0; p < PIXELS * depth; p++)
                 x[p] = half_from_float(activations[i]);
             /* Runs that cancel: the result fits, the sums on the way would not. */
             for (int o = 0; o < CHANNELS; o++)
-                for (int p = 0; p < DEPTH; p++) {
-                    float f = p / HALF_RUN == 1 ? -weights[j] * (float)(o + 1) / 8 : weights[j] * (float)(o + 1) / 16;
-                    w[o * DEPTH + p] = half_from_float(p == 0 ? 2 * f : f);
-                    expected[o] += (double)activations[i] * (double)half_to_float(w[o * DEPTH + p]);
+                for (int p = 0; p < depth; p++) {
+                    float f = p / run == 1 ? -weights[j] * (float)(o + 1) / 8 : weights[j] * (float)(o + 1) / 16;
+                    w[o * depth + p] = half_from_float(p == 0 ? 2 * f : f);
+                    expected[o] += (double)activations[i] * (double)half_to_float(w[o * depth + p]);
                 }
             struct conv_params params = {.weight = w};
             struct conv_io io = {x, NULL, y, 1};
@@ -460,7 +461,7 @@ static void check_half_range(const struct kernels *k)
                 exit(99);
             conv_run(c, &io, 0, 1, scratch);
             for (int p = 0; p < PIXELS * CHANNELS; p++) {
-                const double sum = HALF_RUN * (double)activations[i] * (double)weights[j], got = (double)half_to_float(y[p]);
+                const double sum = run * (double)activations[i] * (double)weights[j], got = (double)half_to_float(y[p]);
                 const double want = expected[p % CHANNELS];
                 if (fabs(want) > 65000 ? fabs(got) < 64000 : !(fabs(got - want) <= fabs(sum) / 64 + fabs(want) / 500 + 1e-7))
                     fail("half sums leave their range");
@@ -779,6 +780,22 @@ static void check_table(void)
             fail("a row is found by name, and refused where the machine cannot run it");
 }
 
+/* Whether a row that is checked before k, or natively, holds the same list of tiles. Those of f32 compute fp16 too unless the row
+   has others for that. */
+static int checked(const struct kernels *k, const void *tiles)
+{
+    for (const struct kernels *o = kernels_table; o->name; o++) {
+        if (o->need & ~cpu_features())
+            continue;
+        if (o == k)
+            break;
+        const int f32 = o->f32 == tiles && o->winograd == k->winograd && (!o->f16 || k->f16);
+        if (o->ops == k->ops && (f32 || o->s8 == tiles || o->s16 == tiles || o->f16 == tiles))
+            return 1;
+    }
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 0) : 20251;
@@ -803,7 +820,7 @@ int main(int argc, char **argv)
 #endif
         unsigned long before = cases;
         /* Each width of tile alone, so that none is only chosen for shapes that nobody tried. */
-        for (const struct gemm_s8 *const *g = k->s8; *g; g++) {
+        for (const struct gemm_s8 *const *g = k->s8; *g && !checked(k, k->s8); g++) {
             const struct gemm_s8 *const one[] = {*g, NULL};
             struct kernels only = *k;
             only.s8 = one;
@@ -811,7 +828,7 @@ int main(int argc, char **argv)
             check_shapes(&only, PRECISION_INT8);
             check_ties(&only);
         }
-        for (const struct gemm_s16 *const *g = k->s16; g && *g; g++) {
+        for (const struct gemm_s16 *const *g = k->s16; g && *g && !checked(k, k->s16); g++) {
             const struct gemm_s16 *const one[] = {*g, NULL};
             struct kernels only = *k;
             only.s16 = one;
@@ -819,7 +836,7 @@ int main(int argc, char **argv)
             check_winograd(&only, PRECISION_INT8);
             check_winograd_extremes(&only);
         }
-        for (const struct gemm_f32 *const *g = k->f32; *g; g++) {
+        for (const struct gemm_f32 *const *g = k->f32; *g && !checked(k, k->f32); g++) {
             const struct gemm_f32 *const one[] = {*g, NULL};
             struct kernels only = *k;
             only.f32 = one;
@@ -829,7 +846,7 @@ int main(int argc, char **argv)
                     check_shapes(&only, (enum precision)p);
             check_winograd(&only, PRECISION_FP32);
         }
-        for (const struct gemm_f32 *const *g = k->f16; g && *g; g++) {
+        for (const struct gemm_f32 *const *g = k->f16; g && *g && !checked(k, k->f16); g++) {
             const struct gemm_f32 *const one[] = {*g, NULL};
             struct kernels only = *k;
             only.f16 = one;
