@@ -104,21 +104,30 @@ static void *input(const struct session *s, int index)
     return (char *)tensor(s, 0) + (size_t)index * (size_t)in->h * (size_t)in->w * 3 * activation_bytes(n->precision);
 }
 
+/* table: three times 256 values of `size` bytes, a constant where this is expanded, or the copies would cost as much again. */
+static inline __attribute__((always_inline)) void look_up(const void *table, size_t size, const uint8_t *rgb, size_t pixels, int bgr,
+                                                          char *y)
+{
+    const char *t0 = table, *t1 = t0 + 256 * size, *t2 = t1 + 256 * size;
+    const int first = bgr ? 2 : 0;
+    for (const uint8_t *end = rgb + 3 * pixels; rgb != end; rgb += 3, y += 3 * size) {
+        memcpy(y, t0 + rgb[first] * size, size);
+        memcpy(y + size, t1 + rgb[1] * size, size);
+        memcpy(y + 2 * size, t2 + rgb[2 - first] * size, size);
+    }
+}
+
 void session_set_pixels(struct session *s, int index, const uint8_t *rgb)
 {
     const struct network *n = model_network(s->model);
     const size_t pixels = (size_t)n->graph.nodes[0].h * (size_t)n->graph.nodes[0].w;
     void *to = input(s, index);
-    for (size_t i = 0; i < pixels; i++)
-        for (int c = 0; c < 3; c++) {
-            uint8_t v = rgb[3 * i + (size_t)(n->preprocess.bgr ? 2 - c : c)];
-            if (n->precision == PRECISION_INT8)
-                ((int8_t *)to)[3 * i + (size_t)c] = s->table.s8[c][v];
-            else if (n->precision == PRECISION_FP16)
-                ((uint16_t *)to)[3 * i + (size_t)c] = s->table.f16[c][v];
-            else
-                ((float *)to)[3 * i + (size_t)c] = s->table.f32[c][v];
-        }
+    if (n->precision == PRECISION_INT8)
+        look_up(s->table.s8, 1, rgb, pixels, n->preprocess.bgr, to);
+    else if (n->precision == PRECISION_FP16)
+        look_up(s->table.f16, 2, rgb, pixels, n->preprocess.bgr, to);
+    else
+        look_up(s->table.f32, 4, rgb, pixels, n->preprocess.bgr, to);
 }
 
 void session_set_values(struct session *s, int index, const float *x)
