@@ -3,40 +3,40 @@
 // ctl_bench.c - how fast models run here. Rounds over all models are interleaved, so that what else the machine does hits them
 // alike; the minimum is the time of the undisturbed machine, noise only adds.
 
-#include "daemon/ctl.h"
+#include "daemon/ctl_bench.h"
+#include "daemon/process.h"
 #include "daemon/progress.h"
 
 #include <pthreadpool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define RUNS_MAX 100000
 #define RUNS_MIN 3
 
-struct options {
-    int threads, batch, layers, json;
-    const char *kernels;
-    double seconds;
-};
+#define BUNDLED "resnet20-cifar10"
 
 static const struct ctl_option options[] = {
-    {"threads", 0, CTL_INT, offsetof(struct options, threads), 1, 256, "N", "threads (default: all CPUs)"},
-    {"batch", 0, CTL_INT, offsetof(struct options, batch), 1, 1024, "N", "images per run (default 1)"},
-    {"kernels", 0, CTL_TEXT, offsetof(struct options, kernels), 0, 0, "NAME",
-     "a row of the kernel table (default: the best here)"},
-    {"seconds", 0, CTL_NUMBER, offsetof(struct options, seconds), 0, 86400, "S", "how long each model runs (default 3)"},
-    {"layers", 0, CTL_FLAG, offsetof(struct options, layers), 0, 0, NULL, "also time every layer and compare it with this CPU's peak"},
-    {"json", 0, CTL_FLAG, offsetof(struct options, json), 0, 0, NULL, "print the results as JSON"},
+    {"threads", 0, CTL_INT, offsetof(struct bench, threads), 1, 256, "N", "threads (default: all CPUs)"},
+    {"batch", 0, CTL_INT, offsetof(struct bench, batch), 1, 1024, "N", "images per run (default 1)"},
+    {"kernels", 0, CTL_TEXT, offsetof(struct bench, kernels), 0, 0, "NAME", "a row of the kernel table (default: the best here)"},
+    {"seconds", 0, CTL_NUMBER, offsetof(struct bench, seconds), 0, 86400, "S", "how long each model runs (default 3)"},
+    {"layers", 0, CTL_FLAG, offsetof(struct bench, layers), 0, 0, NULL,
+     "also time every layer and compare it with this CPU's peak"},
+    {"report", 0, CTL_FLAG, offsetof(struct bench, report), 0, 0, NULL,
+     "the machine and all models on one thread and on all, as Markdown for docs/performance.md"},
+    {"json", 0, CTL_FLAG, offsetof(struct bench, json), 0, 0, NULL, "print the results as JSON"},
     {0},
 };
 
 static const struct ctl_usage usage = {
-    "bench MODEL... [--threads N] [--batch N] [--kernels NAME] [--seconds S] [--layers] [--json]",
+    "bench MODEL... [--threads N] [--batch N] [--kernels NAME] [--seconds S] [--layers | --report] [--json]",
     "Times models on random pixels, from pixels to logits, after a warm-up, several models by turns. Rates follow from the "
     "median.\n"
-    "MODEL is a file, or a directory, of which every precision is taken.",
-    options, 1, -1};
+    "MODEL is a file, or a directory, of which every precision is taken. --report adds the installed model " BUNDLED ".",
+    options, 0, -1};
 
 struct row {
     struct ctl_model m;
@@ -96,7 +96,7 @@ static int unfinished(const struct row *r, double seconds)
     return r->runs < RUNS_MIN || (r->total_ms < seconds * 1e3 && r->runs < RUNS_MAX);
 }
 
-static int time_all(struct row *rows, int count, const struct options *o, struct err *e)
+static int time_all(struct row *rows, int count, const struct bench *o, struct err *e)
 {
     size_t largest = 0;
     for (int i = 0; i < count; i++) {
@@ -135,16 +135,9 @@ static int time_all(struct row *rows, int count, const struct options *o, struct
 /* Peak resident memory of this process, all models together; -1: the kernel does not tell. */
 static double peak_rss_bytes(void)
 {
-    char line[128];
-    long long kib = -1;
-    FILE *f = fopen("/proc/self/status", "re");
-    if (!f)
-        return -1;
-    while (fgets(line, sizeof line, f))
-        if (sscanf(line, "VmHWM: %lld kB", &kib) == 1)
-            break;
-    fclose(f);
-    return kib < 0 ? -1 : (double)kib * 1024;
+    struct process p;
+    process_read(&p);
+    return p.peak_rss_bytes > 0 ? (double)p.peak_rss_bytes : -1;
 }
 
 static double median(const struct row *r)
@@ -152,7 +145,7 @@ static double median(const struct row *r)
     return r->runs % 2 ? r->ms[r->runs / 2] : (r->ms[r->runs / 2 - 1] + r->ms[r->runs / 2]) / 2;
 }
 
-static int print_json(const struct row *rows, const struct ctl_files *files, const struct options *o)
+static int print_json(const struct row *rows, const struct ctl_files *files, const struct bench *o)
 {
     cJSON *root = cJSON_CreateObject(), *results = cJSON_CreateArray();
     int bad = 0;
@@ -183,7 +176,7 @@ static int print_json(const struct row *rows, const struct ctl_files *files, con
     return ctl_print_json(root, bad);
 }
 
-static int print_table(const struct row *rows, const struct ctl_files *files, const struct options *o)
+static int print_table(const struct row *rows, const struct ctl_files *files, const struct bench *o)
 {
     printf("kernels %s, threads %d, batch %d\n", model_kernels(rows[0].m.model)->name, o->threads, o->batch);
     printf("%-24s %-9s %8s %10s %10s %10s %8s %9s\n", "model", "precision", "runs", "ms min", "ms median", "images/s", "GMAC/s",
@@ -204,41 +197,93 @@ static int print_table(const struct row *rows, const struct ctl_files *files, co
     return CTL_DONE;
 }
 
-int ctl_bench(int argc, char **argv)
+/* Loads, times and prints the models in this process; returns an exit status. */
+static int bench_models(const struct ctl_files *files, const struct bench *b)
 {
-    struct options o = {.batch = 1, .seconds = 3};
-    int status, first = ctl_parse(&usage, argc, argv, &o, &status);
-    if (first < 0)
-        return status;
-
-    struct ctl_files files = {0};
-    struct row *rows = NULL;
+    struct bench o = *b; /* with the number of threads */
+    struct row *rows = calloc((size_t)files->count, sizeof *rows);
     struct pthreadpool *pool = NULL;
     const struct kernels *k = NULL;
     struct err e;
-    int rc = ctl_files_find(argv + first, argc - first, &files, &e);
-    if (rc == 0 && !(rows = calloc((size_t)files.count, sizeof *rows)))
-        rc = err_set(&e, ERR_MEMORY, "no memory for %d models", files.count);
+    int status, rc = rows ? 0 : err_set(&e, ERR_MEMORY, "no memory for %d models", files->count);
     if (rc == 0)
         rc = ctl_kernels(o.kernels, &k, &e);
     if (rc == 0)
         rc = ctl_pool(&o.threads, &pool, &e);
-    for (int i = 0; i < files.count && rc == 0; i++)
-        rc = ctl_model_open(files.paths[i], k, o.batch, pool, &rows[i].m, &e);
+    for (int i = 0; i < files->count && rc == 0; i++)
+        rc = ctl_model_open(files->paths[i], k, o.batch, pool, &rows[i].m, &e);
     if (rc == 0)
-        rc = time_all(rows, files.count, &o, &e);
+        rc = time_all(rows, files->count, &o, &e);
     if (rc != 0)
         status = ctl_fail(&e);
     else
-        status = o.json ? print_json(rows, &files, &o) : print_table(rows, &files, &o);
+        status = o.json ? print_json(rows, files, &o) : print_table(rows, files, &o);
 
-    for (int i = 0; rows && i < files.count; i++) {
+    for (int i = 0; rows && i < files->count; i++) {
         ctl_model_close(&rows[i].m);
         free(rows[i].ms);
     }
     free(rows);
-    ctl_files_free(&files);
     if (pool)
         pthreadpool_destroy(pool);
+    return status;
+}
+
+/* The last name of a path, without slashes behind it. */
+static int is_bundled(const char *path)
+{
+    size_t end = strlen(path), start;
+    while (end > 0 && path[end - 1] == '/')
+        end--;
+    for (start = end; start > 0 && path[start - 1] != '/';)
+        start--;
+    return end - start == strlen(BUNDLED) && strncmp(path + start, BUNDLED, end - start) == 0;
+}
+
+/* The models of a report: those given, after the bundled one where it is installed and not among them. *all is to be freed. */
+static int with_bundled(char *const *given, int *count, char ***all)
+{
+    static char bundled[] = PKGDATADIR "/models/" BUNDLED;
+    char **list = malloc(((size_t)*count + 1) * sizeof *list);
+    if (!list)
+        return -1;
+    int n = 0, wanted = access(bundled, R_OK) == 0;
+    for (int i = 0; i < *count; i++)
+        wanted = wanted && !is_bundled(given[i]);
+    if (wanted)
+        list[n++] = bundled;
+    for (int i = 0; i < *count; i++)
+        list[n++] = given[i];
+    *count = n;
+    *all = list;
+    return 0;
+}
+
+int ctl_bench(int argc, char **argv)
+{
+    struct bench o = {.batch = 1, .seconds = 3};
+    int status, first = ctl_parse(&usage, argc, argv, &o, &status);
+    if (first < 0)
+        return status;
+    if (o.report && o.layers)
+        return ctl_wrong(&usage, "--report and --layers are two different tables");
+
+    struct ctl_files files = {0};
+    struct err e;
+    int count = argc - first;
+    char **all = NULL;
+    if (o.report && with_bundled(argv + first, &count, &all) < 0) {
+        err_set(&e, ERR_MEMORY, "no memory for the list of models");
+        return ctl_fail(&e);
+    }
+    if (count == 0)
+        status = o.report ? ctl_wrong(&usage, "%s is not installed in %s/models: name a model", BUNDLED, PKGDATADIR)
+                          : ctl_wrong(&usage, "something is missing");
+    else if (ctl_files_find(all ? all : argv + first, count, &files, &e) < 0)
+        status = ctl_fail(&e);
+    else
+        status = o.report ? bench_report(&files, &o) : bench_models(&files, &o);
+    ctl_files_free(&files);
+    free(all);
     return status;
 }

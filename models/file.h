@@ -20,9 +20,9 @@ struct layer_sink {
 };
 
 /* Reads the header, then streams the layers to *to on the threads of pool (borrowed; NULL: this one), so that packing needs no
-   more unpacked weights at a time than the largest layer, or a megabyte, and with threads twice that. The digest over the data section is verified at the end
-   (-1, ERR_DAMAGED: drop what was made). Checks shapes, dtypes, finite weights, int8 weights >= -127, scales > 0. *out has no
-   weights in its layers; on failure it is empty. */
+   more unpacked weights at a time than the largest layer, or a megabyte, and with threads twice that. The digest over the data
+   section is verified at the end (-1, ERR_DAMAGED: drop what was made). Checks shapes, dtypes, finite weights, int8 weights >= -127,
+   scales > 0. *out has no weights in its layers; on failure it is empty. */
 int model_file_stream(const char *path, struct pthreadpool *pool, const struct layer_sink *to, struct network *out,
                       struct err *e);
 

@@ -15,7 +15,8 @@ struct model;
 struct pthreadpool;
 
 /* Reads a model file, checks it, packs its weights for k and plans its arena, on the threads of pool (borrowed for the call; NULL:
-   this one). The caller ends *out with model_free; on failure *out is untouched. Peak memory: packed weights, plus the largest layer once, with threads twice. */
+   this one). The caller ends *out with model_free; on failure *out is untouched. Peak memory: packed weights, plus the largest
+   layer once, with threads twice. */
 int model_load(const char *path, const struct kernels *k, struct pthreadpool *pool, struct model **out, struct err *e);
 
 /* The same from memory (n is borrowed for the call). */

@@ -291,6 +291,28 @@ fields results file precision kernels threads batch ms_min ms_median images_per_
 expect 0 bench "$d/int8.safetensors" --seconds 0
 grep -q '^small  *int8' "$tmp/out" || complain "bench shows no row for the model"
 
+if [ -n "${EMULATOR-}" ]; then
+    echo "SKIP: bench --report starts itself again, which this system cannot do for an emulated program"
+else
+    expect 0 bench --report "$d" "$src/models/resnet20-cifar10" --seconds 0.02 --threads 2
+    grep -q '^## 20[0-9][0-9]-[0-9][0-9]-[0-9][0-9], .*'"$(uname -m)" "$tmp/out" || complain "the report names no day and machine"
+    grep -q "^\* resnetd [0-9].*, commit .*, .*[0-9]" "$tmp/out" || complain "the report does not name the build"
+    for name in small resnet20-cifar10; do
+        for p in fp32 fp16 hybrid int8; do
+            for threads in 1 2; do # times, rates and sizes are numbers
+                grep -E -q "^\| $name \| $p \| [a-z0-9_]+ \| $threads (\| [0-9]+\.[0-9]+ ){5}\| ([0-9]+\.[0-9]+|-) \| [0-9]+\.[0-9]+ \|\$" "$tmp/out" ||
+                    complain "the report has no row of $name $p on $threads threads"
+            done
+        done
+    done
+    expect 0 bench --report "$src/models/resnet20-cifar10/int8.safetensors" --seconds 0 --threads 1 --json
+    fields date machine architecture cpu cpus kernel version commit compiler flags before after celsius results ms_min load_ms rss_bytes file_bytes
+    [ "$(values threads)" = 1 ] || complain "one thread and all of one are one row"
+    expect 1 bench --report "$tmp/cut.safetensors"
+    expect 2 bench --report --layers "$d"
+    says "two different tables"
+fi
+
 # ---- the bundled model
 
 bundled=$src/models/resnet20-cifar10
