@@ -25,8 +25,8 @@ static const struct gemm_f32 f32_14x16_avx512 = {
     14, 16, NULL, NULL, NULL, {gemm_f32f32_14x16__avx512, gemm_f32f16_14x16__avx512, gemm_f32s8_14x16__avx512}, 0, 0};
 static const struct gemm_f32 f32_1x64_avx512 = {
     1, 64, NULL, NULL, NULL, {gemm_f32f32_1x64__avx512, gemm_f32f16_1x64__avx512, gemm_f32s8_1x64__avx512}, 0, 0};
-static const struct gemm_s16 s16_14x32_vnni = {14, 32, 2, 2, gemm_s16s16s32_14x32c2__avx512_vnni, store_s8__avx512};
-static const struct gemm_s16 s16_14x16_vnni = {14, 16, 2, 2, gemm_s16s16s32_14x16c2__avx512_vnni, store_s8__avx512};
+static const struct gemm_s16 s16_14x32_vnni = {14, 32, 2, 32, gemm_s16s16s32_14x32c2__avx512_vnni, store_s8__avx512};
+static const struct gemm_s16 s16_14x16_vnni = {14, 16, 2, 32, gemm_s16s16s32_14x16c2__avx512_vnni, store_s8__avx512};
 static const struct gemm_s16 *const s16_vnni[] = {&s16_14x32_vnni, &s16_14x16_vnni, NULL};
 static const struct gemm_s8 *const s8_vnni[] = {&s8_6x64_vnni, &s8_7x48_vnni, &s8_14x32_vnni, &s8_14x16_vnni, &s8_1x64_vnni, NULL};
 static const struct gemm_f32 *const f32_avx512[] = {&f32_14x32_avx512, &f32_6x64_avx512, &f32_7x48_avx512,
@@ -45,7 +45,7 @@ static const struct gemm_f32 *const f16_avx512[] = {&f16_14x32_avx512, &f16_6x64
 static const struct gemm_s8 s8_6x16_avx2 = {6, 16, 2, 2, A_S16, gemm_s16s8s32_6x16c2__avx2, store_s8__avx2, NULL};
 static const struct gemm_f32 f32_6x16_avx2 = {6,     16, gemm_f32f32_6x16__avx2, gemm_f32f16_6x16__avx2, gemm_f32s8_6x16__avx2,
                                               {NULL}, 0, 0};
-static const struct gemm_s16 s16_6x16_avx2 = {6, 16, 2, 2, gemm_s16s16s32_6x16c2__avx2, store_s8__avx2};
+static const struct gemm_s16 s16_6x16_avx2 = {6, 16, 2, 16, gemm_s16s16s32_6x16c2__avx2, store_s8__avx2};
 static const struct gemm_s16 *const s16_avx2[] = {&s16_6x16_avx2, NULL};
 static const struct gemm_s8 *const s8_avx2[] = {&s8_6x16_avx2, NULL};
 static const struct gemm_f32 *const f32_avx2[] = {&f32_6x16_avx2, NULL};
@@ -76,7 +76,7 @@ static const struct gemm_s8 s8_4x8_ref = {4, 8, 4, 4, A_S8, gemm_s8s8s32_4x8c4__
 static const struct gemm_f32 f32_4x8_ref = {4, 8, gemm_f32f32_4x8__ref, gemm_f32f16_4x8__ref, gemm_f32s8_4x8__ref, {NULL}, 0, 0};
 static const struct gemm_f32 f16_4x8_ref = {4, 8, NULL, gemm_f16f16_4x8__ref, NULL, {NULL}, 1, 1};
 static const struct gemm_f32 f16_4x8c2_ref = {4, 8, NULL, gemm_f16f16_4x8c2__ref, NULL, {NULL}, 2, 2};
-static const struct gemm_s16 s16_4x8_ref = {4, 8, 1, 1, gemm_s16s16s32_4x8c1__ref, store_s8__ref};
+static const struct gemm_s16 s16_4x8_ref = {4, 8, 1, 8, gemm_s16s16s32_4x8c1__ref, store_s8__ref};
 static const struct gemm_s16 *const s16_ref[] = {&s16_4x8_ref, NULL};
 static const struct gemm_s8 *const s8_ref[] = {&s8_4x8_ref, NULL};
 static const struct gemm_f32 *const f32_ref[] = {&f32_4x8_ref, NULL};

@@ -56,7 +56,7 @@ struct gemm_s8 {
 };
 
 /* int16 x int16, for Winograd's transformed integers: rows are [mr][channels], the panel [channels/kr][nr][kr], channels is a multiple
-   of ku. The sums wrap around: they are exact modulo 2^32. Only the first `count` rows are wanted, but all mr may be read and written. */
+   of 16 and of ku, which is what transforms and tile take at once. The sums wrap around: they are exact modulo 2^32. Only the first `count` rows are wanted, but all mr may be read and written. */
 struct gemm_s16 {
     int mr, nr, kr, ku;
     void (*tile)(int channels, const int16_t *a, int count, const int16_t *b, int32_t *tile);
@@ -96,7 +96,7 @@ struct gemm_f32 {
 };
 
 /* The transforms around Winograd's products (winograd.h): of the 6x6 pixels of an input tile into element xi * stride of v, and of
-   the products m into 4x4 pixels [16][nr]. channels and nr are multiples of 16 and of the tile's nr. */
+   the products m into 4x4 pixels [16][nr]. channels is a multiple of 16, in int8 of the tile's ku; nr is the tile's. */
 struct winograd_ops {
     int least_tiles; /* output tiles of an image from which it pays */
     void (*input_s8)(const void *const *pixels, int zero, int channels, int16_t *v, ptrdiff_t stride);

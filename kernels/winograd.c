@@ -9,14 +9,14 @@
 #include "kernels/tiles.h"
 
 #define TAPS  36
-#define LANES 16 /* channels that the transforms take at once */
+#define LANES 16 /* channels that the transforms take at once; in int8 it is the ku of the tile */
 
 /* in_c * out_c. Transformed weights are 4 times, in int8 8 times, as large as the plain ones, and the only copy: up to here they
    stay in the second cache level, and ResNet-50 grows by a few megabytes. */
 #define WEIGHTS_MAX (128 * 128)
 
 /* Transformed inputs and products of a block: they stay in the second cache level. */
-#define SCRATCH_BYTES (256 * 1024)
+#define SCRATCH_BYTES (128 * 1024)
 
 /* Bytes of a transformed input and of a transformed weight. */
 static size_t input_size(enum precision p)

@@ -19,6 +19,12 @@
 #define KERNELS_WINOGRAD_OPS_H
 
 #include <string.h>
+#ifdef __AVX2__
+#include <immintrin.h>
+#endif
+#ifdef __ARM_NEON
+#include <arm_neon.h>
+#endif
 
 #include "kernels/tiles.h"
 
@@ -26,7 +32,7 @@
 #define VECTOR_BYTES 16 /* every machine has them, or the compiler takes them apart */
 #endif
 
-#define LANES_S16 (VECTOR_BYTES < 32 ? VECTOR_BYTES / 2 : 16) /* 16: what the number of channels is a multiple of */
+#define LANES_S16 (VECTOR_BYTES / 2)
 typedef int8_t vs8 __attribute__((vector_size(LANES_S16)));
 typedef int16_t vs16 __attribute__((vector_size(2 * LANES_S16)));
 typedef uint16_t vu16 __attribute__((vector_size(2 * LANES_S16)));
@@ -95,9 +101,18 @@ typedef float vf32 __attribute__((vector_size(VECTOR_BYTES)));
 
 static inline __attribute__((always_inline)) vu16 load_s8(const void *from, int zero)
 {
+#if LANES_S16 == 16
+    const vs16 wide = (vs16)_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)from));
+#elif LANES_S16 == 32
+    const vs16 wide = (vs16)_mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)from));
+#elif defined __ARM_NEON
+    const vs16 wide = vmovl_s8(vld1_s8(from));
+#else
     vs8 q;
     memcpy(&q, from, sizeof q);
-    return (vu16)(__builtin_convertvector(q, vs16) - (int16_t)zero);
+    const vs16 wide = __builtin_convertvector(q, vs16);
+#endif
+    return (vu16)(wide - (int16_t)zero);
 }
 
 static inline __attribute__((always_inline)) vu32 load_u32(const void *from)
