@@ -8,6 +8,7 @@
 #include <sys/auxv.h>
 /* Bits of the kernel's interface (Linux, asm/hwcap.h), spelled out because older headers lack the newer ones. */
 #define HWCAP_ASIMD_BIT 1
+#define HWCAP_FPHP_BIT 9
 #define HWCAP_ASIMDHP_BIT 10
 #define HWCAP_CPUID_BIT 11
 #define HWCAP_ASIMDDP_BIT 20
@@ -48,8 +49,8 @@ unsigned cpu_features(void)
         have |= CPU_NEON;
     if (cap >> HWCAP_ASIMDDP_BIT & 1)
         have |= CPU_NEON_DOT;
-    if (cap >> HWCAP_ASIMDHP_BIT & 1)
-        have |= CPU_NEON_FP16;
+    if (cap >> HWCAP_FPHP_BIT & cap >> HWCAP_ASIMDHP_BIT & 1)
+        have |= CPU_NEON_HALF;
     if (cap2 >> HWCAP2_I8MM_BIT & 1)
         have |= CPU_NEON_I8MM;
     if (cap >> HWCAP_CPUID_BIT & 1 && is_cortex_a53())

@@ -12,7 +12,7 @@ enum cpu_feature {
     CPU_AVX512_FP16 = 1 << 3,
     CPU_NEON = 1 << 8,
     CPU_NEON_DOT = 1 << 9,
-    CPU_NEON_FP16 = 1 << 10,
+    CPU_NEON_HALF = 1 << 10, /* half arithmetic */
     CPU_NEON_I8MM = 1 << 11,
     CPU_CORTEX_A53 = 1 << 12 /* the core that started this program; not an instruction, but an order of them */
 };

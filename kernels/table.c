@@ -63,6 +63,10 @@ static const struct gemm_s8 *const s8_neon[] = {&s8_4x8_neon, NULL};
 static const struct gemm_s8 *const s8_neon_a53[] = {&s8_4x8_neon_a53, NULL};
 static const struct gemm_f32 *const f32_neon[] = {&f32_8x8_neon, NULL};
 #endif
+#ifdef HAVE_NEON_HALF
+static const struct gemm_f32 f16_8x16_neon_half = {8, 16, NULL, NULL, NULL, {NULL, gemm_f16f16_8x16__neon_half, NULL}, 8};
+static const struct gemm_f32 *const f16_neon_half[] = {&f16_8x16_neon_half, NULL};
+#endif
 #ifdef HAVE_NEON_DOT
 static const struct gemm_s8 s8_4x16_neon_dot = {4, 16, 4, 4, A_S8, gemm_s8s8s32_4x16c4__neon_dot, store_s8__neon, NULL};
 static const struct gemm_s8 s8_8x8_neon_dot = {8, 8, 4, 4, A_S8, gemm_s8s8s32_8x8c4__neon_dot, store_s8__neon, NULL};
@@ -82,7 +86,7 @@ static const struct gemm_s8 *const s8_ref[] = {&s8_4x8_ref, NULL};
 static const struct gemm_f32 *const f32_ref[] = {&f32_4x8_ref, NULL};
 static const struct gemm_f32 *const f16_ref[] = {&f16_4x8_ref, &f16_4x8c2_ref, NULL};
 
-/* Best first. */
+/* Best first. Every ARM core with a dot product has half arithmetic too; neon_half is for one without the dot product. */
 const struct kernels kernels_table[] = {
 #ifdef HAVE_AVX512_FP16
     {"avx512_fp16", CPU_AVX2 | CPU_AVX512_VNNI | CPU_AVX512_FP16, s8_vnni, f32_avx512, f16_avx512, &vector_ops__avx2,
@@ -98,10 +102,15 @@ const struct kernels kernels_table[] = {
     {"avx2", CPU_AVX2, s8_avx2, f32_avx2, NULL, &vector_ops__avx2, &winograd_ops__avx2, s16_avx2},
 #endif
 #ifdef HAVE_NEON_I8MM
-    {"neon_i8mm", CPU_NEON | CPU_NEON_I8MM, s8_neon_i8mm, f32_neon, NULL, &vector_ops__neon, &winograd_ops__ref, NULL},
+    {"neon_i8mm", CPU_NEON | CPU_NEON_HALF | CPU_NEON_I8MM, s8_neon_i8mm, f32_neon, f16_neon_half, &vector_ops__neon,
+     &winograd_ops__ref, NULL},
 #endif
 #ifdef HAVE_NEON_DOT
-    {"neon_dot", CPU_NEON | CPU_NEON_DOT, s8_neon_dot, f32_neon, NULL, &vector_ops__neon, &winograd_ops__ref, NULL},
+    {"neon_dot", CPU_NEON | CPU_NEON_HALF | CPU_NEON_DOT, s8_neon_dot, f32_neon, f16_neon_half, &vector_ops__neon,
+     &winograd_ops__ref, NULL},
+#endif
+#ifdef HAVE_NEON_HALF
+    {"neon_half", CPU_NEON | CPU_NEON_HALF, s8_neon, f32_neon, f16_neon_half, &vector_ops__neon, &winograd_ops__ref, NULL},
 #endif
 #ifdef HAVE_NEON
     {"neon_a53", CPU_NEON | CPU_CORTEX_A53, s8_neon_a53, f32_neon, NULL, &vector_ops__neon, &winograd_ops__ref, NULL},
