@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: MIT
+//
+// libcurl is loaded when the first request is made: with what it depends on it takes 4 ms and 5 MB, which commands that run a
+// network here shall not pay.
 
 #include "daemon/ctl_http.h"
 #include "daemon/ctl.h"
 
 #include <curl/curl.h>
+#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +16,46 @@
 
 #define REPLY_BYTES_MAX (64u << 20)
 #define TOKEN_FILE_MAX  4096
+
+#undef curl_easy_setopt /* macros that check types where they are called by name */
+#undef curl_easy_getinfo
+
+struct curl_api {
+    __typeof__(curl_easy_init) *easy_init;
+    __typeof__(curl_easy_setopt) *easy_setopt;
+    __typeof__(curl_easy_perform) *easy_perform;
+    __typeof__(curl_easy_getinfo) *easy_getinfo;
+    __typeof__(curl_easy_strerror) *easy_strerror;
+    __typeof__(curl_easy_cleanup) *easy_cleanup;
+    __typeof__(curl_slist_append) *slist_append;
+    __typeof__(curl_slist_free_all) *slist_free_all;
+};
+
+/* The library stays loaded: its own exit handlers outlive us. */
+static int load_curl(struct curl_api *curl, struct err *e)
+{
+    static const char *const names[] = {"libcurl-gnutls.so.4", "libcurl.so.4", "libcurl-nss.so.4"};
+    const struct {
+        const char *name;
+        void *place;
+    } functions[] = {{"curl_easy_init", &curl->easy_init},         {"curl_easy_setopt", &curl->easy_setopt},
+                     {"curl_easy_perform", &curl->easy_perform},   {"curl_easy_getinfo", &curl->easy_getinfo},
+                     {"curl_easy_strerror", &curl->easy_strerror}, {"curl_easy_cleanup", &curl->easy_cleanup},
+                     {"curl_slist_append", &curl->slist_append},   {"curl_slist_free_all", &curl->slist_free_all}};
+    void *library = NULL;
+    for (size_t i = 0; i < sizeof names / sizeof *names && !library; i++)
+        library = dlopen(names[i], RTLD_NOW);
+    if (!library)
+        return err_set(e, ERR_UNSUPPORTED, "cannot talk to a daemon without libcurl: install libcurl3-gnutls or libcurl4 (%s)",
+                       dlerror());
+    for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) {
+        void *f = dlsym(library, functions[i].name);
+        if (!f)
+            return err_set(e, ERR_UNSUPPORTED, "libcurl has no %s", functions[i].name);
+        memcpy(functions[i].place, &f, sizeof f);
+    }
+    return 0;
+}
 
 struct incoming {
     char *text;
@@ -55,41 +99,42 @@ static int read_token(const char *path, char **header, struct err *e)
     return rc;
 }
 
-static int add_header(struct curl_slist **list, const char *line, struct err *e)
+static int add_header(const struct curl_api *curl, struct curl_slist **list, const char *line, struct err *e)
 {
-    struct curl_slist *more = curl_slist_append(*list, line);
+    struct curl_slist *more = curl->slist_append(*list, line);
     if (!more)
         return err_set(e, ERR_MEMORY, "no memory for a request");
     *list = more;
     return 0;
 }
 
-static int set_headers(const struct ctl_server *s, const struct ctl_request *q, struct curl_slist **list, struct err *e)
+static int set_headers(const struct curl_api *curl, const struct ctl_server *s, const struct ctl_request *q,
+                       struct curl_slist **list, struct err *e)
 {
     char line[128], *token = NULL;
-    if (add_header(list, "Expect:", e) != 0 || add_header(list, "Accept: application/json", e) != 0)
+    if (add_header(curl, list, "Expect:", e) != 0 || add_header(curl, list, "Accept: application/json", e) != 0)
         return -1;
     if (q->content_type) {
         snprintf(line, sizeof line, "Content-Type: %s", q->content_type);
-        if (add_header(list, line, e) != 0)
+        if (add_header(curl, list, line, e) != 0)
             return -1;
     }
     if (!s->token_file)
         return 0;
     if (read_token(s->token_file, &token, e) != 0)
         return -1;
-    int rc = add_header(list, token, e);
+    int rc = add_header(curl, list, token, e);
     free(token);
     return rc;
 }
 
 /* The address that --url names, with the path behind it. */
-static int set_address(CURL *c, const struct ctl_server *s, const char *path, struct err *e)
+static int set_address(const struct curl_api *curl, CURL *c, const struct ctl_server *s, const char *path, struct err *e)
 {
     char *url = NULL;
     CURLcode rc = CURLE_OK;
     if (!strncmp(s->url, "unix:", 5)) {
-        rc = curl_easy_setopt(c, CURLOPT_UNIX_SOCKET_PATH, s->url + 5);
+        rc = curl->easy_setopt(c, CURLOPT_UNIX_SOCKET_PATH, s->url + 5);
         if (asprintf(&url, "http://localhost%s", path) < 0)
             url = NULL;
     } else {
@@ -100,28 +145,28 @@ static int set_address(CURL *c, const struct ctl_server *s, const char *path, st
             url = NULL;
     }
     if (url && rc == CURLE_OK)
-        rc = curl_easy_setopt(c, CURLOPT_URL, url);
+        rc = curl->easy_setopt(c, CURLOPT_URL, url);
     int bad = !url || rc != CURLE_OK;
     free(url);
     return bad ? err_set(e, ERR_INPUT, "%s is not a usable address", s->url) : 0;
 }
 
-static int set_options(CURL *c, const struct ctl_server *s, const struct ctl_request *q, struct curl_slist *headers, char *reason,
-                       struct incoming *r)
+static int set_options(const struct curl_api *curl, CURL *c, const struct ctl_server *s, const struct ctl_request *q,
+                       struct curl_slist *headers, char *reason, struct incoming *r)
 {
     int bad = 0;
-    bad |= curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
-    bad |= curl_easy_setopt(c, CURLOPT_PROXY, ""); /* the daemon is near: proxies of the environment would only be in the way */
-    bad |= curl_easy_setopt(c, CURLOPT_TIMEOUT, (long)s->timeout);
-    bad |= curl_easy_setopt(c, CURLOPT_ERRORBUFFER, reason);
-    bad |= curl_easy_setopt(c, CURLOPT_HTTPHEADER, headers);
-    bad |= curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, take_reply);
-    bad |= curl_easy_setopt(c, CURLOPT_WRITEDATA, r);
-    bad |= curl_easy_setopt(c, CURLOPT_USERAGENT, "resnetctl");
+    bad |= curl->easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
+    bad |= curl->easy_setopt(c, CURLOPT_PROXY, ""); /* the daemon is near: proxies of the environment would only be in the way */
+    bad |= curl->easy_setopt(c, CURLOPT_TIMEOUT, (long)s->timeout);
+    bad |= curl->easy_setopt(c, CURLOPT_ERRORBUFFER, reason);
+    bad |= curl->easy_setopt(c, CURLOPT_HTTPHEADER, headers);
+    bad |= curl->easy_setopt(c, CURLOPT_WRITEFUNCTION, take_reply);
+    bad |= curl->easy_setopt(c, CURLOPT_WRITEDATA, r);
+    bad |= curl->easy_setopt(c, CURLOPT_USERAGENT, "resnetctl");
     if (strcmp(q->method, "GET")) {
-        bad |= curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)q->size);
-        bad |= curl_easy_setopt(c, CURLOPT_POSTFIELDS, q->size ? q->body : "");
-        bad |= curl_easy_setopt(c, CURLOPT_CUSTOMREQUEST, q->method);
+        bad |= curl->easy_setopt(c, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)q->size);
+        bad |= curl->easy_setopt(c, CURLOPT_POSTFIELDS, q->size ? q->body : "");
+        bad |= curl->easy_setopt(c, CURLOPT_CUSTOMREQUEST, q->method);
     }
     return bad;
 }
@@ -145,12 +190,13 @@ static int problem(const struct ctl_server *s, long status, const struct incomin
 }
 
 /* libcurl names a port that a unix socket does not have; the system's reason is the plainer one for both. */
-static int no_answer(CURL *c, const struct ctl_server *s, CURLcode done, const char *reason, struct err *e)
+static int no_answer(const struct curl_api *curl, CURL *c, const struct ctl_server *s, CURLcode done, const char *reason,
+                     struct err *e)
 {
     long number = 0;
-    if (done == CURLE_COULDNT_CONNECT && curl_easy_getinfo(c, CURLINFO_OS_ERRNO, &number) == CURLE_OK && number > 0)
+    if (done == CURLE_COULDNT_CONNECT && curl->easy_getinfo(c, CURLINFO_OS_ERRNO, &number) == CURLE_OK && number > 0)
         return err_set(e, ERR_IO, "no answer from %s: %s; is resnetd running there?", s->url, strerror((int)number));
-    return err_set(e, ERR_IO, "no answer from %s: %s", s->url, *reason ? reason : curl_easy_strerror(done));
+    return err_set(e, ERR_IO, "no answer from %s: %s", s->url, *reason ? reason : curl->easy_strerror(done));
 }
 
 int ctl_ask(const struct ctl_server *s, const struct ctl_request *q, struct ctl_reply *r, struct err *e)
@@ -159,25 +205,28 @@ int ctl_ask(const struct ctl_server *s, const struct ctl_request *q, struct ctl_
     struct curl_slist *headers = NULL;
     struct incoming got = {0};
     long status = 0;
-    CURL *c = curl_easy_init();
+    struct curl_api api, *curl = &api;
+    if (load_curl(curl, e) < 0)
+        return -1;
+    CURL *c = curl->easy_init();
     int rc = c ? 0 : err_set(e, ERR_MEMORY, "no memory for a connection");
     if (rc == 0)
-        rc = set_headers(s, q, &headers, e);
+        rc = set_headers(curl, s, q, &headers, e);
     if (rc == 0)
-        rc = set_address(c, s, q->path, e);
-    if (rc == 0 && set_options(c, s, q, headers, reason, &got) != 0)
+        rc = set_address(curl, c, s, q->path, e);
+    if (rc == 0 && set_options(curl, c, s, q, headers, reason, &got) != 0)
         rc = err_set(e, ERR_INTERNAL, "libcurl refuses a request");
     if (rc == 0) {
-        CURLcode done = curl_easy_perform(c);
+        CURLcode done = curl->easy_perform(c);
         if (got.too_large)
             rc = err_set(e, ERR_TOO_LARGE, "%s answers with more than %u bytes", s->url, REPLY_BYTES_MAX);
         else if (done != CURLE_OK)
-            rc = no_answer(c, s, done, reason, e);
-        else if (curl_easy_getinfo(c, CURLINFO_RESPONSE_CODE, &status) != CURLE_OK || status < 200 || status > 299)
+            rc = no_answer(curl, c, s, done, reason, e);
+        else if (curl->easy_getinfo(c, CURLINFO_RESPONSE_CODE, &status) != CURLE_OK || status < 200 || status > 299)
             rc = problem(s, status, &got, e);
     }
-    curl_slist_free_all(headers);
-    curl_easy_cleanup(c);
+    curl->slist_free_all(headers);
+    curl->easy_cleanup(c);
     if (rc == 0)
         *r = (struct ctl_reply){got.text, got.size};
     else
