@@ -83,27 +83,32 @@ static struct place place(const struct conv_shape *s, int m)
     return (struct place){m / pixels, m % pixels / s->out_w, m % s->out_w};
 }
 
-static struct place next(const struct conv_shape *s, struct place p)
-{
-    if (++p.x == s->out_w) {
-        p.x = 0;
-        if (++p.y == s->out_h) {
-            p.y = 0;
-            p.image++;
-        }
-    }
-    return p;
-}
-
-/* The pointers of the next row: [block][taps][mr]. */
+/* The pointers of the next rows: [block][taps][mr]. */
 struct slot {
     const void **to;
     int i; /* row in its block */
 };
 
-static void advance(const struct rows *r, struct slot *slot)
+/* How many of `left` rows from here on lie side by side, in the output and in their block. */
+static int together(const struct rows *r, struct place p, struct slot slot, int left)
 {
-    if (++slot->i == r->mr) {
+    const int line = r->s.out_w - p.x, block = r->mr - slot.i, least = line < block ? line : block;
+    return left < least ? left : least;
+}
+
+/* `count` rows further, which lie together. */
+static void advance(const struct rows *r, int count, struct place *p, struct slot *slot)
+{
+    p->x += count;
+    if (p->x == r->s.out_w) {
+        p->x = 0;
+        if (++p->y == r->s.out_h) {
+            p->y = 0;
+            p->image++;
+        }
+    }
+    slot->i += count;
+    if (slot->i == r->mr) {
         slot->i = 0;
         slot->to += r->taps * r->mr;
     }
@@ -118,14 +123,18 @@ static void point_in_place(const struct rows *r, const char *x, int group, int m
     const char *base = x + (size_t)(group * r->channels) * size;
     struct place p = place(s, m);
     struct slot slot = {to, 0};
-    for (int row = 0; row < count; row++, p = next(s, p), advance(r, &slot)) {
+    for (int row = 0, n; row < count; row += n, advance(r, n, &p, &slot)) {
+        n = together(r, p, slot, count - row);
         const void **at = slot.to + slot.i;
         const int y0 = p.y * s->stride_h - s->pad_top, x0 = p.x * s->stride_w - s->pad_left;
         for (int kh = 0; kh < s->kernel_h; kh++) {
             const int inside = y0 + kh >= 0 && y0 + kh < s->in_h;
             const char *line = base + (size_t)p.image * image + (size_t)(inside ? y0 + kh : 0) * (size_t)s->in_w * pixel;
-            for (int kw = 0; kw < s->kernel_w; kw++, at += r->mr)
-                *at = inside && x0 + kw >= 0 && x0 + kw < s->in_w ? line + (size_t)(x0 + kw) * pixel : zeros;
+            for (int kw = 0; kw < s->kernel_w; kw++, at += r->mr) {
+                const int width = inside ? s->in_w : 0;
+                for (int i = 0, at_x = x0 + kw; i < n; i++, at_x += s->stride_w)
+                    at[i] = at_x >= 0 && at_x < width ? line + (size_t)at_x * pixel : zeros;
+            }
         }
     }
 }
@@ -202,6 +211,7 @@ static void point_on_band(const struct rows *r, const char *x, int group, int m,
     const struct conv_shape *s = &r->s;
     const size_t size = row_size(r->type), pixel = (size_t)(s->in_c / s->groups) * size, width = (size_t)r->band_w * pixel;
     const size_t image = (size_t)(s->in_h * s->in_w * s->in_c) * tensor_size(r->type);
+    const size_t step = (size_t)r->stride_w * pixel;
     struct place p = place(s, m);
     const struct place last = place(s, m + count - 1);
     struct slot slot = {to, 0};
@@ -211,11 +221,13 @@ static void point_on_band(const struct rows *r, const char *x, int group, int m,
         const int lines = (end - first) * r->stride_h + s->kernel_h;
         for (int i = 0; i < lines; i++)
             copy_line(r, x + (size_t)p.image * image, group, first * s->stride_h - s->pad_top + i * r->step_h, line + (size_t)i * width);
-        for (const int here = p.image; row < count && p.image == here; row++, p = next(s, p), advance(r, &slot)) {
+        for (int here = p.image, n; row < count && p.image == here; row += n, advance(r, n, &p, &slot)) {
+            n = together(r, p, slot, count - row);
             const void **at = slot.to + slot.i;
             const char *from = line + (size_t)((p.y - first) * r->stride_h) * width + (size_t)(p.x * r->stride_w) * pixel;
-            for (int kh = 0; kh < r->taps; kh++)
-                at[kh * r->mr] = from + (size_t)kh * width;
+            for (int kh = 0; kh < r->taps; kh++, at += r->mr, from += width)
+                for (int i = 0; i < n; i++)
+                    at[i] = from + (size_t)i * step;
         }
         line += (size_t)lines * width;
     }
@@ -229,10 +241,9 @@ int rows_padding_is_zero(const struct rows *r)
     return r->type == ROWS_F16 || r->type == ROWS_F32 || r->type == ROWS_F32_FROM_F16 || (r->type == ROWS_U8 && r->zero == -128);
 }
 
-/* Whether line kh of the kernel lies outside the image for all rows [m, m + count); only within one image. */
-static int line_outside(const struct conv_shape *s, int m, int count, int kh)
+/* Whether line kh of the kernel lies outside the image for all rows from the first to the last; only within one image. */
+static int line_outside(const struct conv_shape *s, struct place first, struct place last, int kh)
 {
-    const struct place first = place(s, m), last = place(s, m + count - 1);
     const int top = first.y * s->stride_h - s->pad_top + kh, bottom = last.y * s->stride_h - s->pad_top + kh;
     return first.image == last.image && (bottom < 0 || top >= s->in_h);
 }
@@ -243,20 +254,24 @@ double rows_skipped(const struct conv_shape *s, int mr)
     if (s->pad_top == 0 && (s->out_h - 1) * s->stride_h + s->kernel_h <= s->in_h)
         return 0;
     int lines = 0;
-    for (int m = 0; m < pixels; m += mr)
+    for (int m = 0; m < pixels; m += mr) {
+        const struct place first = place(s, m), last = place(s, (pixels - m < mr ? pixels : m + mr) - 1);
         for (int kh = 0; kh < s->kernel_h; kh++)
-            lines += line_outside(s, m, pixels - m < mr ? pixels - m : mr, kh);
+            lines += line_outside(s, first, last, kh);
+    }
     return (double)lines / ((double)tiles * s->kernel_h);
 }
 
 static void skip_padding(const struct rows *r, int m, int count, const void **to)
 {
     const int wide = r->taps / r->s.kernel_h; /* taps of one line */
-    for (int at = 0; at < count; at += r->mr, to += r->taps * r->mr)
+    for (int at = 0; at < count; at += r->mr, to += r->taps * r->mr) {
+        const struct place first = place(&r->s, m + at), last = place(&r->s, m + (count - at < r->mr ? count : at + r->mr) - 1);
         for (int kh = 0; kh < r->s.kernel_h; kh++)
-            if (line_outside(&r->s, m + at, count - at < r->mr ? count - at : r->mr, kh))
+            if (line_outside(&r->s, first, last, kh))
                 for (int kw = 0; kw < wide; kw++)
                     to[(kh * wide + kw) * r->mr] = NULL;
+    }
 }
 
 /* ---- */
