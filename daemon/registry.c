@@ -127,7 +127,7 @@ static int choose(const char *name, const char *path, int wanted, int available,
 }
 
 /* One image of zeros must give finite logits: the last gate before a model is published. */
-static int self_test(const struct loaded *l, struct err *e)
+static int self_test(const struct loaded *l, struct pthreadpool *pool, struct err *e)
 {
     struct session *s;
     int w, h, bad = 0;
@@ -135,7 +135,7 @@ static int self_test(const struct loaded *l, struct err *e)
     uint8_t *zero = calloc((size_t)w * (size_t)h, 3);
     if (!zero)
         return err_set(e, ERR_MEMORY, "no memory for the self-test");
-    if (session_new(l->model, 1, NULL, &s, e) < 0) {
+    if (session_new(l->model, 1, l->tasks > 1 ? pool : NULL, &s, e) < 0) {
         free(zero);
         return -1;
     }
@@ -146,16 +146,6 @@ static int self_test(const struct loaded *l, struct err *e)
     session_free(s);
     free(zero);
     return bad ? err_set(e, ERR_DAMAGED, "the self-test gave logits that are not finite") : 0;
-}
-
-/* On as many threads as a request gets: they end with the loading, and a thread that cannot be had is done without. */
-static int load_model(const struct registry *r, const char *file, struct model **out, struct err *e)
-{
-    struct pthreadpool *pool = r->tasks > 1 ? pthreadpool_create((size_t)r->tasks) : NULL;
-    const int rc = model_load(file, r->kernels, pool, out, e);
-    if (pool)
-        pthreadpool_destroy(pool);
-    return rc;
 }
 
 static int load(struct registry *r, const char *name, int slot, const char *path, enum precision p, struct loaded **out,
@@ -171,6 +161,8 @@ static int load(struct registry *r, const char *name, int slot, const char *path
     l->precision = p;
     l->budget = r->budget;
     snprintf(l->name, sizeof l->name, "%s", name);
+    /* As many threads as a request gets, for as long as this takes; one that cannot be had is done without. */
+    struct pthreadpool *pool = r->tasks > 1 ? pthreadpool_create((size_t)r->tasks) : NULL;
     if (model_path(path, p, file, sizeof file, e) < 0)
         goto failed;
     if (stat(file, &st) < 0) {
@@ -181,7 +173,7 @@ static int load(struct registry *r, const char *name, int slot, const char *path
     if (budget_reserve(r->budget, (size_t)st.st_size, file, e) < 0)
         goto failed;
     l->reserved = (size_t)st.st_size;
-    if (load_model(r, file, &l->model, e) < 0)
+    if (model_load(file, r->kernels, pool, &l->model, e) < 0)
         goto failed;
     if (model_network(l->model)->precision != p) {
         err_set(e, ERR_DAMAGED, "%s holds precision %s", file, precision_name(model_network(l->model)->precision));
@@ -195,20 +187,21 @@ static int load(struct registry *r, const char *name, int slot, const char *path
     if (l->weight_bytes < l->reserved)
         budget_release(r->budget, l->reserved - l->weight_bytes);
     l->reserved = l->weight_bytes;
-    size_t arena = model_arena_bytes(l->model, 1, 1);
-    if (budget_reserve(r->budget, arena, "the self-test", e) < 0)
+    if (budget_reserve(r->budget, l->arena_bytes, "the self-test", e) < 0)
         goto failed;
-    int rc = self_test(l, e);
-    budget_release(r->budget, arena);
+    int rc = self_test(l, pool, e);
+    budget_release(r->budget, l->arena_bytes);
     if (rc < 0) {
         err_prefix(e, "%s", file);
         goto failed;
     }
     log_info("loaded %s %s: %zu kB of weights, %zu kB per session, %s, sha256 %.12s", name, precision_name(p),
              l->weight_bytes / 1024, l->arena_bytes / 1024, model_kernels(l->model)->name, model_network(l->model)->digest);
+    pthreadpool_destroy(pool);
     *out = l;
     return 0;
 failed:
+    pthreadpool_destroy(pool);
     loaded_free(l);
     return -1;
 }
