@@ -59,12 +59,14 @@ static const struct gemm_s8 *const s8_avx_vnni[] = {&s8_6x16_avx_vnni, &s8_1x64_
 static const struct gemm_s8 s8_4x8_neon = {4, 8, 16, 16, A_S8, gemm_s8s8s32_4x8c16__neon, store_s8__neon, NULL};
 static const struct gemm_s8 s8_4x8_neon_a53 = {4, 8, 16, 16, A_S8, gemm_s8s8s32_4x8c16__neon_a53, store_s8__neon, NULL};
 static const struct gemm_f32 f32_8x8_neon = {8, 8, gemm_f32f32_8x8__neon, gemm_f32f16_8x8__neon, gemm_f32s8_8x8__neon, {NULL}, 0, 0};
+static const struct gemm_s16 s16_8x8_neon = {8, 8, 1, 8, gemm_s16s16s32_8x8__neon, store_s8__neon};
+static const struct gemm_s16 *const s16_neon[] = {&s16_8x8_neon, NULL};
 static const struct gemm_s8 *const s8_neon[] = {&s8_4x8_neon, NULL};
 static const struct gemm_s8 *const s8_neon_a53[] = {&s8_4x8_neon_a53, NULL};
 static const struct gemm_f32 *const f32_neon[] = {&f32_8x8_neon, NULL};
 #endif
 #ifdef HAVE_NEON_HALF
-static const struct gemm_f32 f16_8x16_neon_half = {8, 16, NULL, NULL, NULL, {NULL, gemm_f16f16_8x16__neon_half, NULL}, 8};
+static const struct gemm_f32 f16_8x16_neon_half = {8, 16, NULL, NULL, NULL, {NULL, gemm_f16f16_8x16__neon_half, NULL}, 8, 1};
 static const struct gemm_f32 *const f16_neon_half[] = {&f16_8x16_neon_half, NULL};
 #endif
 #ifdef HAVE_NEON_DOT
@@ -110,11 +112,11 @@ const struct kernels kernels_table[] = {
      &winograd_ops__ref, NULL},
 #endif
 #ifdef HAVE_NEON_HALF
-    {"neon_half", CPU_NEON | CPU_NEON_HALF, s8_neon, f32_neon, f16_neon_half, &vector_ops__neon, &winograd_ops__ref, NULL},
+    {"neon_half", CPU_NEON | CPU_NEON_HALF, s8_neon, f32_neon, f16_neon_half, &vector_ops__neon, &winograd_ops__ref, s16_neon},
 #endif
 #ifdef HAVE_NEON
-    {"neon_a53", CPU_NEON | CPU_CORTEX_A53, s8_neon_a53, f32_neon, NULL, &vector_ops__neon, &winograd_ops__ref, NULL},
-    {"neon", CPU_NEON, s8_neon, f32_neon, NULL, &vector_ops__neon, &winograd_ops__ref, NULL},
+    {"neon_a53", CPU_NEON | CPU_CORTEX_A53, s8_neon_a53, f32_neon, NULL, &vector_ops__neon, &winograd_ops__ref, s16_neon},
+    {"neon", CPU_NEON, s8_neon, f32_neon, NULL, &vector_ops__neon, &winograd_ops__ref, s16_neon},
 #endif
     {"ref", 0, s8_ref, f32_ref, NULL, &vector_ops__ref, &winograd_ops__ref, s16_ref},       /* needs nothing, always there */
     {"ref_half", 0, s8_ref, f32_ref, f16_ref, &vector_ops__ref, &winograd_ops__ref, NULL}, /* how half arithmetic rounds, on any machine */
