@@ -28,15 +28,22 @@ static inline __attribute__((always_inline)) __m512i requantise(const struct sto
 }
 
 /* 64 results to bytes, every step saturating: packing works within 128-bit lanes, so the lanes' quarters are put in order at the
-   end. */
-static inline __attribute__((always_inline)) void write_64(int8_t *to, __mmask64 mask, const __m512i *y,
+   end. A store is no wider than its nv vectors of columns: the next pixel's residual lies right behind, and its load would wait for
+   a wider one. */
+static inline __attribute__((always_inline)) void write_64(const int nv, int8_t *to, __mmask64 mask, const __m512i *y,
                                                            const struct constants *c)
 {
     const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(y[0], y[1]), c->zero);
     const __m512i high = _mm512_adds_epi16(_mm512_packs_epi32(y[2], y[3]), c->zero);
     const __m512i bytes = _mm512_max_epi8(_mm512_packs_epi16(low, high), c->lowest);
-    _mm512_mask_storeu_epi8(to, mask, _mm512_permutexvar_epi32(order, bytes));
+    const __m512i y64 = _mm512_permutexvar_epi32(order, bytes);
+    if (nv == 1)
+        _mm_mask_storeu_epi8(to, (__mmask16)mask, _mm512_castsi512_si128(y64));
+    else if (nv == 2)
+        _mm256_mask_storeu_epi8(to, (__mmask32)mask, _mm512_castsi512_si256(y64));
+    else
+        _mm512_mask_storeu_epi8(to, mask, y64);
 }
 
 static inline __attribute__((always_inline)) struct constants constants_of(const struct store_s8 *s)
@@ -103,7 +110,7 @@ static inline __attribute__((always_inline)) void tile_of(const int mr, const in
 #pragma GCC unroll 4
         for (int j = 0; j < 4; j++)
             y[j] = j < nv ? requantise(s, &c, vacc[i][j], i, 16 * j, mask[j]) : _mm512_setzero_si512();
-        write_64(s->y + i * s->ld, all, y, &c);
+        write_64(nv, s->y + i * s->ld, all, y, &c);
     }
 }
 
@@ -156,7 +163,7 @@ static inline __attribute__((always_inline)) void store_of(const int nv, const s
         for (int j = 0; j < 4; j++)
             y[j] = j < nv ? requantise(s, &c, _mm512_add_epi32(_mm512_loadu_si512(tile + 16 * j), bias[j]), i, 16 * j, mask[j])
                           : _mm512_setzero_si512();
-        write_64(s->y + i * s->ld, all, y, &c);
+        write_64(nv, s->y + i * s->ld, all, y, &c);
     }
 }
 
