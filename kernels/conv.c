@@ -97,6 +97,12 @@ static void geometry(struct conv *c, const struct kernels *k, enum precision p, 
     c->ops = k->ops;
     c->group_n = s->out_c / s->groups;
     choose_tile(c, k);
+    c->is_winograd = winograd_plan(&c->winograd, k, p, s);
+    if (c->is_winograd && !is_s8(c)) { /* packed for its tile where packing is the direct way's */
+        c->f32 = c->winograd.f32;
+        c->mr = c->winograd.mr;
+        c->nr = c->winograd.nr;
+    }
     const enum rows_type type = is_s8(c)               ? s8_rows[c->s8->a_form]
                                 : p != PRECISION_FP16  ? ROWS_F32
                                 : c->f32->half_ku != 0 ? ROWS_F16
@@ -105,7 +111,6 @@ static void geometry(struct conv *c, const struct kernels *k, enum precision p, 
     c->rows.skip_padding = rows_padding_is_zero(&c->rows) && (is_s8(c) ? c->s8->fused != NULL : c->f32->fused[p] != NULL);
     c->group_panels = (c->group_n + c->nr - 1) / c->nr;
     c->panel_bytes = conv_align((size_t)c->rows.taps * (size_t)c->rows.channels * (size_t)c->nr * weight_size(p));
-    c->is_winograd = winograd_plan(&c->winograd, k, p, s);
 }
 
 static size_t channel_bytes(const struct conv *c)
@@ -194,15 +199,15 @@ struct conv *conv_init(void *memory, const struct kernels *k, enum precision p, 
         c->bias = b;
         for (int o = 0; o < s->out_c; o++) {
             b[o] = params->bias ? params->bias[o] : 0;
-            mult[o] = p == PRECISION_HYBRID ? params->scale[o] : 1;
+            mult[o] = (p == PRECISION_HYBRID ? params->scale[o] : 1) * (c->is_winograd ? WINOGRAD_SCALE : 1);
         }
     }
     c->mult = mult;
-    if (c->is_winograd) {
+    if (c->is_winograd && !c->winograd.on_the_way) {
         winograd_pack(&c->winograd, params, panels);
         return c;
     }
-    c->panels = panels;
+    c->panels = c->winograd.weights = panels;
     const size_t size = weight_size(p);
     const int kr = is_s8(c) ? c->s8->kr : c->rows.type == ROWS_F16 ? c->f32->half_kr : 1;
     const int taps = c->rows.taps, channels = c->rows.channels;

@@ -15,10 +15,13 @@
    stay in the second cache level, and ResNet-50 grows by a few megabytes. */
 #define WEIGHTS_MAX (128 * 128)
 
-/* Transformed inputs and products of a block: they stay in the second cache level. */
-#define SCRATCH_BYTES (128 * 1024)
+/* Transformed inputs and products of a block: they stay in the second cache level. Weights that are transformed on the way, once
+   per block, ask for larger ones. */
+#define SCRATCH_BYTES        (128 * 1024)
+#define SCRATCH_BYTES_ON_WAY (384 * 1024)
+#define COLUMNS_ON_WAY       32 /* and for narrow panels */
 
-/* Bytes of a transformed input and of a transformed weight. */
+/* Bytes of a transformed input, and of a weight as it is kept. */
 static size_t input_size(enum precision p)
 {
     return p == PRECISION_INT8 ? 2 : 4;
@@ -26,7 +29,7 @@ static size_t input_size(enum precision p)
 
 static size_t weight_size(enum precision p)
 {
-    return p == PRECISION_FP32 ? 4 : 2;
+    return p == PRECISION_FP32 ? 4 : p == PRECISION_HYBRID ? 1 : 2;
 }
 
 /* Elements between the 36 matrices of `count` elements of `size` bytes: a cache line more than they need, so that powers of two
@@ -43,6 +46,7 @@ static double tile_cost(int m, int n, int mr, int nr)
     return padded * (1 + 1.0 / mr + 8.0 / nr);
 }
 
+/* 0: none. */
 static int choose_tile(struct winograd *w, const struct kernels *k)
 {
     const int m = w->tiles_h * w->tiles_w, n = w->s.out_c;
@@ -61,19 +65,19 @@ static int choose_tile(struct winograd *w, const struct kernels *k)
     }
     for (const struct gemm_f32 *const *g = k->f32; *g; g++) {
         const double cost = tile_cost(m, n, (*g)->mr, (*g)->nr);
-        if (cost < best) {
+        if (cost < best && (!w->on_the_way || (*g)->nr <= COLUMNS_ON_WAY)) {
             best = cost;
             w->f32 = *g;
             w->mr = (*g)->mr;
             w->nr = (*g)->nr;
         }
     }
-    return 1;
+    return w->f32 != NULL;
 }
 
 int winograd_plan(struct winograd *w, const struct kernels *k, enum precision p, const struct conv_shape *s)
 {
-    if (p != PRECISION_INT8 && p != PRECISION_FP32)
+    if (p == PRECISION_FP16 && k->f16) /* half arithmetic is faster */
         return 0;
     if (s->kernel_h != 3 || s->kernel_w != 3 || s->stride_h != 1 || s->stride_w != 1 || s->groups != 1 || s->in_c % LANES != 0 ||
         s->out_c < LANES || s->in_c > WEIGHTS_MAX / s->out_c)
@@ -82,16 +86,18 @@ int winograd_plan(struct winograd *w, const struct kernels *k, enum precision p,
     w->s = *s;
     w->precision = p;
     w->ops = k->winograd;
-    w->vector = k->ops;
+    w->on_the_way = p == PRECISION_FP16 || p == PRECISION_HYBRID;
     w->tiles_h = (s->out_h + 3) / 4;
     w->tiles_w = (s->out_w + 3) / 4;
-    if (w->tiles_h * w->tiles_w < k->winograd->least_tiles || !choose_tile(w, k))
+    const int least = w->on_the_way ? k->winograd->least_tiles_on_the_way : k->winograd->least_tiles;
+    if (w->tiles_h * w->tiles_w < least || !choose_tile(w, k))
         return 0;
     w->panels = (s->out_c + w->nr - 1) / w->nr;
-    w->product_bytes = conv_align((size_t)s->in_c * (size_t)w->nr * weight_size(p));
-    w->panel_bytes = TAPS * w->product_bytes;
+    w->product_bytes = (size_t)s->in_c * (size_t)w->nr * weight_size(p);
+    w->panel_bytes = conv_align((w->on_the_way ? 9 : TAPS) * w->product_bytes);
     const size_t tile_bytes = TAPS * ((size_t)s->in_c * input_size(p) + (size_t)w->nr * 4);
-    const int fit = (int)(SCRATCH_BYTES / tile_bytes) / w->mr, all = (w->tiles_h * w->tiles_w + w->mr - 1) / w->mr;
+    const size_t bytes = w->on_the_way ? SCRATCH_BYTES_ON_WAY : SCRATCH_BYTES;
+    const int fit = (int)(bytes / tile_bytes) / w->mr, all = (w->tiles_h * w->tiles_w + w->mr - 1) / w->mr;
     w->block = w->mr * (fit < 1 ? 1 : fit < all ? fit : all);
     w->input_stride = stride(w->block * s->in_c, input_size(p));
     w->product_stride = stride(w->block * w->nr, 4);
@@ -143,7 +149,7 @@ static void store_weights(const struct winograd *w, float u[TAPS][CHUNK], int c,
         for (int xi = 0; xi < TAPS; xi++, panel += w->product_bytes) {
             float *to = (float *)(void *)panel + (ptrdiff_t)c * w->nr + column;
             for (int i = 0; i < CHUNK; i++)
-                to[i * w->nr] = u[xi][i] * (1.0f / 576);
+                to[i * w->nr] = u[xi][i];
         }
         return;
     }
@@ -173,7 +179,7 @@ int winograd_exact(const struct conv_shape *s, const struct conv_params *params)
 
 size_t winograd_weight_bytes(const struct winograd *w)
 {
-    return (size_t)w->panels * w->panel_bytes;
+    return w->on_the_way ? 0 : (size_t)w->panels * w->panel_bytes;
 }
 
 void winograd_pack(struct winograd *w, const struct conv_params *params, void *memory)
@@ -198,12 +204,18 @@ struct scratch {
     char *products;    /* [36][block][nr], product_stride apart */
     char *output;      /* [16][nr] */
     char *padding;     /* [in_c] */
+    float *line;       /* [6][in_c][nr] weights transformed on the way */
     float *one, *none; /* [nr] what fused float tiles multiply with and add */
 };
 
 static size_t padding_bytes(const struct winograd *w)
 {
     return conv_align((size_t)w->s.in_c * 4);
+}
+
+static size_t line_bytes(const struct winograd *w)
+{
+    return conv_align(6 * (size_t)w->s.in_c * (size_t)w->nr * 4);
 }
 
 static struct scratch divide(const struct winograd *w, void *memory)
@@ -215,20 +227,24 @@ static struct scratch divide(const struct winograd *w, void *memory)
     t.padding = t.output + (size_t)w->nr * 64;
     t.one = (float *)(void *)(t.padding + padding_bytes(w));
     t.none = t.one + w->nr;
+    t.line = (float *)(void *)((char *)t.one + conv_align((size_t)w->nr * 8));
     return t;
 }
 
 size_t winograd_scratch_bytes(const struct winograd *w)
 {
     return (size_t)TAPS * ((size_t)w->input_stride * input_size(w->precision) + (size_t)w->product_stride * 4) +
-           (size_t)w->nr * 64 + padding_bytes(w) + conv_align((size_t)w->nr * 8);
+           (size_t)w->nr * 64 + padding_bytes(w) + conv_align((size_t)w->nr * 8) + (w->on_the_way ? line_bytes(w) : 0);
 }
 
 void winograd_input(const struct winograd *w, const void *x, int first, int count, void *scratch)
 {
     const struct conv_shape *s = &w->s;
     const struct scratch t = divide(w, scratch);
-    const size_t size = w->precision == PRECISION_INT8 ? 1 : 4, pixel = (size_t)s->in_c * size;
+    const size_t size = w->precision == PRECISION_INT8   ? 1
+                        : w->precision == PRECISION_FP16 ? 2
+                                                         : 4,
+                 pixel = (size_t)s->in_c * size;
     memset(t.padding, w->zero, pixel);
     for (int i = 0; i < w->nr; i++) {
         t.one[i] = 1;
@@ -244,10 +260,12 @@ void winograd_input(const struct winograd *w, const void *x, int first, int coun
                 pixels[6 * a + b] = y0 + a < 0 || y0 + a >= s->in_h || x0 + b < 0 || x0 + b >= s->in_w
                                         ? t.padding
                                         : image + ((size_t)(y0 + a) * (size_t)s->in_w + (size_t)(x0 + b)) * pixel;
+        char *v = t.inputs + (size_t)i * (size_t)s->in_c * input_size(w->precision);
         if (w->precision == PRECISION_INT8)
-            w->ops->input_s8(pixels, w->zero, s->in_c, (int16_t *)(void *)t.inputs + (ptrdiff_t)i * s->in_c, w->input_stride);
+            w->ops->input_s8(pixels, w->zero, s->in_c, (int16_t *)(void *)v, w->input_stride);
         else
-            w->ops->input_f32(pixels, s->in_c, (float *)(void *)t.inputs + (ptrdiff_t)i * s->in_c, w->input_stride);
+            (w->precision == PRECISION_FP16 ? w->ops->input_f16 : w->ops->input_f32)(pixels, s->in_c, (float *)(void *)v,
+                                                                                     w->input_stride);
     }
 }
 
@@ -263,23 +281,22 @@ static void multiply_s16(const struct winograd *w, const int16_t *b, int count, 
     }
 }
 
-static void multiply_f32(const struct winograd *w, const char *b, int count, const struct scratch *t)
+/* Product xi, with weights b. */
+static void multiply_f32(const struct winograd *w, int xi, const float *b, int count, const struct scratch *t)
 {
     const int channels = w->s.in_c, mr = w->mr, nr = w->nr;
-    fused_f32 *fused = w->f32->fused[w->precision];
-    for (int xi = 0; xi < TAPS; xi++, b += w->product_bytes) {
-        const float *a = (const float *)(void *)t->inputs + xi * w->input_stride;
-        float *c = (float *)(void *)t->products + xi * w->product_stride;
-        for (int i = 0; i < count; i += mr, c += mr * nr) {
-            const void *rows[MR_MAX];
-            for (int r = 0; r < mr; r++, a += channels)
-                rows[r] = a;
-            const struct store_f32 s = {t->one, t->none, NULL, 0, c, nr};
-            if (fused)
-                fused(1, channels, rows, b, &s, mr, nr);
-            else
-                w->f32->tile_f32(1, channels, rows, (const float *)(const void *)b, c);
-        }
+    fused_f32 *fused = w->f32->fused[PRECISION_FP32];
+    const float *a = (const float *)(void *)t->inputs + xi * w->input_stride;
+    float *c = (float *)(void *)t->products + xi * w->product_stride;
+    for (int i = 0; i < count; i += mr, c += mr * nr) {
+        const void *rows[MR_MAX];
+        for (int r = 0; r < mr; r++, a += channels)
+            rows[r] = a;
+        const struct store_f32 s = {t->one, t->none, NULL, 0, c, nr};
+        if (fused)
+            fused(1, channels, rows, b, &s, mr, nr);
+        else
+            w->f32->tile_f32(1, channels, rows, b, c);
     }
 }
 
@@ -287,10 +304,24 @@ void winograd_multiply(const struct winograd *w, int panel, int count, void *scr
 {
     const struct scratch t = divide(w, scratch);
     const char *b = w->weights + (size_t)panel * w->panel_bytes;
-    if (w->precision == PRECISION_INT8)
+    const int elements = w->s.in_c * w->nr;
+    switch (w->precision) {
+    case PRECISION_INT8:
         multiply_s16(w, (const int16_t *)(const void *)b, count, &t);
-    else
-        multiply_f32(w, b, count, &t);
+        break;
+    case PRECISION_FP32:
+        for (int xi = 0; xi < TAPS; xi++)
+            multiply_f32(w, xi, (const float *)(const void *)b + (ptrdiff_t)xi * elements, count, &t);
+        break;
+    case PRECISION_FP16:
+    case PRECISION_HYBRID:
+        for (int i = 0; i < 6; i++) {
+            (w->precision == PRECISION_FP16 ? w->ops->weights_f16 : w->ops->weights_s8)(i, elements, b, t.line);
+            for (int j = 0; j < 6; j++)
+                multiply_f32(w, 6 * i + j, t.line + (ptrdiff_t)j * elements, count, &t);
+        }
+        break;
+    }
 }
 
 const void *winograd_output(const struct winograd *w, int tile, void *scratch)

@@ -22,10 +22,11 @@
 #ifdef __AVX2__
 #include <immintrin.h>
 #endif
-#ifdef __ARM_NEON
+#ifdef __aarch64__
 #include <arm_neon.h>
 #endif
 
+#include "kernels/half.h"
 #include "kernels/tiles.h"
 
 #ifndef VECTOR_BYTES
@@ -36,6 +37,7 @@
 typedef int8_t vs8 __attribute__((vector_size(LANES_S16)));
 typedef int16_t vs16 __attribute__((vector_size(2 * LANES_S16)));
 typedef uint16_t vu16 __attribute__((vector_size(2 * LANES_S16)));
+#define LANES_S32 (VECTOR_BYTES / 4)
 typedef int32_t vs32 __attribute__((vector_size(VECTOR_BYTES)));
 typedef uint32_t vu32 __attribute__((vector_size(VECTOR_BYTES)));
 typedef float vf32 __attribute__((vector_size(VECTOR_BYTES)));
@@ -105,7 +107,7 @@ static inline __attribute__((always_inline)) vu16 load_s8(const void *from, int 
     const vs16 wide = (vs16)_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)from));
 #elif LANES_S16 == 32
     const vs16 wide = (vs16)_mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)from));
-#elif defined __ARM_NEON
+#elif defined __aarch64__
     const vs16 wide = vmovl_s8(vld1_s8(from));
 #else
     vs8 q;
@@ -129,6 +131,41 @@ static inline __attribute__((always_inline)) vf32 load_f32(const void *from)
     return m;
 }
 
+/* Halves and int8 as floats. */
+static inline __attribute__((always_inline)) vf32 load_f16(const void *from)
+{
+#if LANES_S32 == 16
+    return (vf32)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)from));
+#elif LANES_S32 == 8
+    return (vf32)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)from));
+#elif defined __aarch64__
+    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(from)));
+#else
+    vf32 v;
+    for (int i = 0; i < LANES_S32; i++)
+        v[i] = half_to_float(((const uint16_t *)from)[i]);
+    return v;
+#endif
+}
+
+static inline __attribute__((always_inline)) vf32 load_f32_s8(const void *from)
+{
+#if LANES_S32 == 16
+    return (vf32)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)from)));
+#elif LANES_S32 == 8
+    return (vf32)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)from)));
+#elif defined __aarch64__
+    int32_t four;
+    memcpy(&four, from, sizeof four);
+    return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(four))))));
+#else
+    vf32 v;
+    for (int i = 0; i < LANES_S32; i++)
+        v[i] = ((const int8_t *)from)[i];
+    return v;
+#endif
+}
+
 static inline void input_s8(const void *const *pixels, int zero, int channels, int16_t *v, ptrdiff_t stride)
 {
 #define LOAD(xi)         load_s8((const int8_t *)pixels[xi] + c, zero)
@@ -149,7 +186,7 @@ static inline void output_s32(const int32_t *m, ptrdiff_t stride, int nr, int32_
         const vs32 sum = (vs32)((value)*954437177u) >> 6;                                                                        \
         memcpy(y + (at)*nr + n, &sum, sizeof sum);                                                                               \
     } while (0)
-    for (int n = 0; n < nr; n += VECTOR_BYTES / 4)
+    for (int n = 0; n < nr; n += LANES_S32)
         OUTPUT_TILE(vu32, LOAD, STORE);
 #undef LOAD
 #undef STORE
@@ -159,7 +196,17 @@ static inline void input_f32(const void *const *pixels, int channels, float *v, 
 {
 #define LOAD(xi)         load_f32((const float *)pixels[xi] + c)
 #define STORE(xi, value) memcpy(v + (xi)*stride + c, &(value), sizeof(vf32))
-    for (int c = 0; c < channels; c += VECTOR_BYTES / 4)
+    for (int c = 0; c < channels; c += LANES_S32)
+        INPUT_TILE(vf32, LOAD, STORE);
+#undef LOAD
+#undef STORE
+}
+
+static inline void input_f16(const void *const *pixels, int channels, float *v, ptrdiff_t stride)
+{
+#define LOAD(xi)         load_f16((const uint16_t *)pixels[xi] + c)
+#define STORE(xi, value) memcpy(v + (xi)*stride + c, &(value), sizeof(vf32))
+    for (int c = 0; c < channels; c += LANES_S32)
         INPUT_TILE(vf32, LOAD, STORE);
 #undef LOAD
 #undef STORE
@@ -169,10 +216,38 @@ static inline void output_f32(const float *m, ptrdiff_t stride, int nr, float *y
 {
 #define LOAD(xi)         load_f32(m + (xi)*stride + n)
 #define STORE(at, value) memcpy(y + (at)*nr + n, &(value), sizeof(vf32))
-    for (int n = 0; n < nr; n += VECTOR_BYTES / 4)
+    for (int n = 0; n < nr; n += LANES_S32)
         OUTPUT_TILE(vf32, LOAD, STORE);
 #undef LOAD
 #undef STORE
+}
+
+/* Line i of G g G^T, with the G of winograd.c. */
+#define WEIGHT_LINE(LOAD)                                                                                                        \
+    do {                                                                                                                         \
+        static const float lines[6][3] = {{6, 0, 0}, {-4, -4, -4}, {-4, 4, -4}, {1, 2, 4}, {1, -2, 4}, {0, 0, 6}};               \
+        for (int at = 0; at < n; at += LANES_S32) {                                                                              \
+            vf32 t[3];                                                                                                           \
+            _Pragma("GCC unroll 3") for (int j = 0; j < 3; j++) t[j] =                                                           \
+                lines[i][0] * LOAD(j) + lines[i][1] * LOAD(3 + j) + lines[i][2] * LOAD(6 + j);                                   \
+            const vf32 even = t[0] + 4 * t[2], odd = 2 * t[1], sum = t[0] + t[2];                                                \
+            const vf32 out[6] = {6 * t[0], -4 * (sum + t[1]), -4 * (sum - t[1]), even + odd, even - odd, 6 * t[2]};              \
+            _Pragma("GCC unroll 6") for (int j = 0; j < 6; j++) memcpy(u + j * n + at, &out[j], sizeof(vf32));                   \
+        }                                                                                                                        \
+    } while (0)
+
+static inline void weights_f16(int i, int n, const void *g, float *u)
+{
+#define LOAD(tap) load_f16((const uint16_t *)g + (tap)*n + at)
+    WEIGHT_LINE(LOAD);
+#undef LOAD
+}
+
+static inline void weights_s8(int i, int n, const void *g, float *u)
+{
+#define LOAD(tap) load_f32_s8((const int8_t *)g + (tap)*n + at)
+    WEIGHT_LINE(LOAD);
+#undef LOAD
 }
 
 #endif

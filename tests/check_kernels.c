@@ -322,7 +322,7 @@ static struct conv_shape shape(int h, int w, int in_c, int out_c, int kernel, in
 
 static void check_shapes(const struct kernels *row, enum precision p)
 {
-    const struct winograd_ops never = {.least_tiles = INT_MAX};
+    const struct winograd_ops never = {.least_tiles = INT_MAX, .least_tiles_on_the_way = INT_MAX};
     struct kernels direct = *row, *k = &direct;
     direct.winograd = &never;
     const int mr = tile_size(k, p).mr, nr = tile_size(k, p).nr, kr = tile_size(k, p).ku;
@@ -365,7 +365,7 @@ static void check_winograd(const struct kernels *k, enum precision p)
 {
     struct winograd_ops always = *k->winograd;
     struct kernels forced = *k;
-    always.least_tiles = 1;
+    always.least_tiles = always.least_tiles_on_the_way = 1;
     forced.winograd = &always;
     const int step = p == PRECISION_INT8 && k->s16[0]->ku > 16 ? k->s16[0]->ku : 16;
     for (int h = 1; h <= 9; h++)
@@ -389,7 +389,7 @@ static void check_winograd_extremes(const struct kernels *k)
 {
     struct winograd_ops always = *k->winograd;
     struct kernels forced = *k;
-    always.least_tiles = 1;
+    always.least_tiles = always.least_tiles_on_the_way = 1;
     forced.winograd = &always;
     enum { SIDE = 7, OUT = 16, MAX_IN = 128 };
     static int8_t x[SIDE * SIDE * MAX_IN], w[OUT * 9 * MAX_IN], y[SIDE * SIDE * OUT], expected[SIDE * SIDE * OUT];
@@ -851,6 +851,11 @@ int main(int argc, char **argv)
                 if (p != PRECISION_INT8 && (p != PRECISION_FP16 || !k->f16))
                     check_shapes(&only, (enum precision)p);
             check_winograd(&only, PRECISION_FP32);
+            if ((*g)->nr <= 32) { /* wider ones are not for these */
+                check_winograd(&only, PRECISION_HYBRID);
+                if (!k->f16)
+                    check_winograd(&only, PRECISION_FP16);
+            }
         }
         for (const struct gemm_f32 *const *g = k->f16; g && *g && !checked(k, k->f16); g++) {
             const struct gemm_f32 *const one[] = {*g, NULL};
