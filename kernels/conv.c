@@ -98,11 +98,6 @@ static void geometry(struct conv *c, const struct kernels *k, enum precision p, 
     c->group_n = s->out_c / s->groups;
     choose_tile(c, k);
     c->is_winograd = winograd_plan(&c->winograd, k, p, s);
-    if (c->is_winograd && !is_s8(c)) { /* packed for its tile where packing is the direct way's */
-        c->f32 = c->winograd.f32;
-        c->mr = c->winograd.mr;
-        c->nr = c->winograd.nr;
-    }
     const enum rows_type type = is_s8(c)               ? s8_rows[c->s8->a_form]
                                 : p != PRECISION_FP16  ? ROWS_F32
                                 : c->f32->half_ku != 0 ? ROWS_F16
@@ -203,11 +198,11 @@ struct conv *conv_init(void *memory, const struct kernels *k, enum precision p, 
         }
     }
     c->mult = mult;
-    if (c->is_winograd && !c->winograd.on_the_way) {
+    if (c->is_winograd) {
         winograd_pack(&c->winograd, params, panels);
         return c;
     }
-    c->panels = c->winograd.weights = panels;
+    c->panels = panels;
     const size_t size = weight_size(p);
     const int kr = is_s8(c) ? c->s8->kr : c->rows.type == ROWS_F16 ? c->f32->half_kr : 1;
     const int taps = c->rows.taps, channels = c->rows.channels;
@@ -392,14 +387,14 @@ static void store_winograd(const struct conv *c, const struct conv_io *io, int t
     }
 }
 
-/* Tiles [first, end) of all images. */
-static void run_winograd(const struct conv *c, const struct conv_io *io, int first, int end, const struct scratch *t)
+/* Tiles [first, end) of all images by panels [j0, j1). */
+static void block_winograd(const struct conv *c, const struct conv_io *io, int first, int end, int j0, int j1, const struct scratch *t)
 {
     const struct winograd *w = &c->winograd;
     for (; first < end; first += w->block) {
         const int count = end - first < w->block ? end - first : w->block;
         winograd_input(w, io->x, first, count, t->rows);
-        for (int panel = 0; panel < w->panels; panel++) {
+        for (int panel = j0; panel < j1; panel++) {
             winograd_multiply(w, panel, count, t->rows);
             for (int i = 0; i < count; i++)
                 store_winograd(c, io, first + i, panel, winograd_output(w, i, t->rows), t);
@@ -413,6 +408,19 @@ static double imbalance(int units, int tasks)
     return (double)((units + tasks - 1) / tasks) * tasks / units;
 }
 
+/* By tiles, every task transforms weights that are plain; by panels, every task transforms all inputs. */
+static void run_winograd(const struct conv *c, const struct conv_io *io, int task, int tasks, const struct scratch *t)
+{
+    const struct winograd *w = &c->winograd;
+    const int all = io->images * w->tiles_h * w->tiles_w, blocks = (all + w->mr - 1) / w->mr;
+    if (w->on_the_way && all <= w->block * tasks && imbalance(w->panels, tasks) <= imbalance(blocks, tasks) * 1.05) {
+        block_winograd(c, io, 0, all, (int)((int64_t)w->panels * task / tasks), (int)((int64_t)w->panels * (task + 1) / tasks), t);
+        return;
+    }
+    const int first = (int)((int64_t)blocks * task / tasks) * w->mr, end = (int)((int64_t)blocks * (task + 1) / tasks) * w->mr;
+    block_winograd(c, io, first, end < all ? end : all, 0, w->panels, t);
+}
+
 void conv_run(const struct conv *c, const struct conv_io *io, int task, int tasks, void *scratch)
 {
     struct scratch t;
@@ -422,10 +430,7 @@ void conv_run(const struct conv *c, const struct conv_io *io, int task, int task
     t.rows = (char *)scratch + tile_bytes(c) + 2 * row_bytes(c);
 
     if (c->is_winograd) {
-        const int all = io->images * c->winograd.tiles_h * c->winograd.tiles_w, blocks = (all + c->winograd.mr - 1) / c->winograd.mr;
-        const int first = (int)((int64_t)blocks * task / tasks) * c->winograd.mr;
-        const int end = (int)((int64_t)blocks * (task + 1) / tasks) * c->winograd.mr;
-        run_winograd(c, io, first, end < all ? end : all, &t);
+        run_winograd(c, io, task, tasks, &t);
         return;
     }
 

@@ -98,15 +98,17 @@ struct gemm_f32 {
 /* The transforms around Winograd's products (winograd.h): of the 6x6 pixels of an input tile into element xi * stride of v, and of
    the products m into 4x4 pixels [16][nr]. channels is a multiple of 16, in int8 of the tile's ku; nr is the tile's. */
 struct winograd_ops {
-    int least_tiles, least_tiles_on_the_way; /* output tiles of an image from which it pays */
+    /* output tiles of an image from which it pays; with weights transformed on the way, in float and in int8 */
+    int least_tiles, least_tiles_on_the_way, least_tiles_on_the_way_s8;
     void (*input_s8)(const void *const *pixels, int zero, int channels, int16_t *v, ptrdiff_t stride);
     void (*output_s32)(const int32_t *m, ptrdiff_t stride, int nr, int32_t *y);
     void (*input_f32)(const void *const *pixels, int channels, float *v, ptrdiff_t stride);
     void (*input_f16)(const void *const *pixels, int channels, float *v, ptrdiff_t stride);
     void (*output_f32)(const float *m, ptrdiff_t stride, int nr, float *y);
-    /* Line i of the 6x6 transformed weights, u[6][n], from those under the kernel, g[9][n]: halves or int8. */
-    void (*weights_f16)(int i, int n, const void *g, float *u);
-    void (*weights_s8)(int i, int n, const void *g, float *u);
+    /* Line i of the 6x6 transformed weights, u[6][n], from those under the kernel, g[9][n]; the float ones by enum precision:
+       floats, halves, int8. */
+    void (*weights[3])(int i, int n, const void *g, float *u);
+    void (*weights_s16)(int i, int n, const void *g, int16_t *u);
 };
 
 /* Everything else that wants vectors. */

@@ -9,8 +9,8 @@
 //
 // In int8 the transformed numbers are 16-bit integers, and the result is exact: docs/numerics.md has the proof.
 //
-// fp16 and hybrid keep their weights as they are, for the sake of memory and, in fp16, of precision: a line of six of the 36 is
-// transformed into scratch whenever a block of tiles, here a larger one, comes by.
+// fp16 and hybrid, and large layers in every precision, keep their weights as they are, for the sake of memory and, in fp16, of
+// precision: a line of six of the 36 is transformed into scratch whenever a block of tiles, here a larger one, comes by.
 //
 //     for each block of tiles:  winograd_input,  then for each panel of weights:  winograd_multiply,  then for each tile:
 //     winograd_output
@@ -35,10 +35,10 @@ struct winograd {
     int tiles_h, tiles_w; /* of an image: the last may reach beyond it */
     int block;            /* tiles in scratch at a time, a multiple of mr */
     int panels;
-    int on_the_way;                         /* fp16 and hybrid: weights are those of the direct way, [panels][9][in_c][nr] */
+    int on_the_way;                         /* weights are plain */
     size_t product_bytes, panel_bytes;      /* of weights: one of the 36, all of one panel */
     ptrdiff_t input_stride, product_stride; /* elements between the 36 in scratch */
-    const char *weights;                    /* [panels][36][in_c / kr][nr][kr] */
+    const char *weights;                    /* [panels][36 or 9][in_c / kr][nr][kr] */
 };
 
 /* Whether Winograd is the way for this shape with this row of the table; when 1 the rest of *w but its weights is set up. */
@@ -50,11 +50,11 @@ int winograd_exact(const struct conv_shape *s, const struct conv_params *params)
 /* What the sums are to be multiplied with, in float precisions: integers stand in for G. */
 #define WINOGRAD_SCALE (1.0f / 576)
 
-/* Bytes of the transformed weights, a multiple of CONV_ALIGN, and of what one task needs. */
+/* Bytes of the weights as they are kept, a multiple of CONV_ALIGN, and of what one task needs. */
 size_t winograd_weight_bytes(const struct winograd *w);
 size_t winograd_scratch_bytes(const struct winograd *w);
 
-/* Unless on_the_way: transforms the weights into memory, which becomes w->weights; zero is the input's zero point. */
+/* Puts the weights into memory, which becomes w->weights: transformed, or on_the_way in order. */
 void winograd_pack(struct winograd *w, const struct conv_params *params, void *memory);
 
 /* Transforms the inputs x of tiles [first, first + count), count <= block, numbered image by image, line by line. */

@@ -222,31 +222,61 @@ static inline void output_f32(const float *m, ptrdiff_t stride, int nr, float *y
 #undef STORE
 }
 
-/* Line i of G g G^T, with the G of winograd.c. */
-#define WEIGHT_LINE(LOAD)                                                                                                        \
-    do {                                                                                                                         \
-        static const float lines[6][3] = {{6, 0, 0}, {-4, -4, -4}, {-4, 4, -4}, {1, 2, 4}, {1, -2, 4}, {0, 0, 6}};               \
-        for (int at = 0; at < n; at += LANES_S32) {                                                                              \
-            vf32 t[3];                                                                                                           \
-            _Pragma("GCC unroll 3") for (int j = 0; j < 3; j++) t[j] =                                                           \
-                lines[i][0] * LOAD(j) + lines[i][1] * LOAD(3 + j) + lines[i][2] * LOAD(6 + j);                                   \
-            const vf32 even = t[0] + 4 * t[2], odd = 2 * t[1], sum = t[0] + t[2];                                                \
-            const vf32 out[6] = {6 * t[0], -4 * (sum + t[1]), -4 * (sum - t[1]), even + odd, even - odd, 6 * t[2]};              \
-            _Pragma("GCC unroll 6") for (int j = 0; j < 6; j++) memcpy(u + j * n + at, &out[j], sizeof(vf32));                   \
-        }                                                                                                                        \
-    } while (0)
+/* Line i of G g G^T, with the G of winograd.c: across the lines first, as t(LOAD, j) says, then along. */
+#define ACROSS_0(LOAD, j) 6 * LOAD(j)
+#define ACROSS_1(LOAD, j) -4 * (LOAD(j) + LOAD(3 + j) + LOAD(6 + j))
+#define ACROSS_2(LOAD, j) -4 * (LOAD(j) - LOAD(3 + j) + LOAD(6 + j))
+#define ACROSS_3(LOAD, j) LOAD(j) + 2 * LOAD(3 + j) + 4 * LOAD(6 + j)
+#define ACROSS_4(LOAD, j) LOAD(j) - 2 * LOAD(3 + j) + 4 * LOAD(6 + j)
+#define ACROSS_5(LOAD, j) 6 * LOAD(6 + j)
+#define WEIGHT_LINE(type, ACROSS, LOAD)                                                                                          \
+    for (int at = 0; at < n; at += (int)(sizeof(type) / sizeof *u)) {                                                            \
+        const type t[3] = {ACROSS(LOAD, 0), ACROSS(LOAD, 1), ACROSS(LOAD, 2)};                                                   \
+        const type even = t[0] + 4 * t[2], odd = 2 * t[1], sum = t[0] + t[2];                                                    \
+        const type out[6] = {6 * t[0], -4 * (sum + t[1]), -4 * (sum - t[1]), even + odd, even - odd, 6 * t[2]};                  \
+        _Pragma("GCC unroll 6") for (int j = 0; j < 6; j++) memcpy(u + j * n + at, &out[j], sizeof(type));                       \
+    }
+#define WEIGHTS(type, LOAD)                                                                                                      \
+    switch (i) {                                                                                                                 \
+    case 0:                                                                                                                      \
+        WEIGHT_LINE(type, ACROSS_0, LOAD) break;                                                                                 \
+    case 1:                                                                                                                      \
+        WEIGHT_LINE(type, ACROSS_1, LOAD) break;                                                                                 \
+    case 2:                                                                                                                      \
+        WEIGHT_LINE(type, ACROSS_2, LOAD) break;                                                                                 \
+    case 3:                                                                                                                      \
+        WEIGHT_LINE(type, ACROSS_3, LOAD) break;                                                                                 \
+    case 4:                                                                                                                      \
+        WEIGHT_LINE(type, ACROSS_4, LOAD) break;                                                                                 \
+    case 5:                                                                                                                      \
+        WEIGHT_LINE(type, ACROSS_5, LOAD) break;                                                                                 \
+    }
+
+static inline void weights_f32(int i, int n, const void *g, float *u)
+{
+#define LOAD(tap) load_f32((const float *)g + (tap)*n + at)
+    WEIGHTS(vf32, LOAD)
+#undef LOAD
+}
 
 static inline void weights_f16(int i, int n, const void *g, float *u)
 {
 #define LOAD(tap) load_f16((const uint16_t *)g + (tap)*n + at)
-    WEIGHT_LINE(LOAD);
+    WEIGHTS(vf32, LOAD)
 #undef LOAD
 }
 
 static inline void weights_s8(int i, int n, const void *g, float *u)
 {
 #define LOAD(tap) load_f32_s8((const int8_t *)g + (tap)*n + at)
-    WEIGHT_LINE(LOAD);
+    WEIGHTS(vf32, LOAD)
+#undef LOAD
+}
+
+static inline void weights_s16(int i, int n, const void *g, int16_t *u)
+{
+#define LOAD(tap) (vs16)load_s8((const int8_t *)g + (tap)*n + at, 0)
+    WEIGHTS(vs16, LOAD)
 #undef LOAD
 }
 
