@@ -70,9 +70,9 @@ static const struct gemm_f32 f16_8x16_neon_half = {8, 16, NULL, NULL, NULL, {NUL
 static const struct gemm_f32 *const f16_neon_half[] = {&f16_8x16_neon_half, NULL};
 #endif
 #ifdef HAVE_NEON_DOT
-static const struct gemm_s8 s8_4x16_neon_dot = {4, 16, 4, 4, A_S8, gemm_s8s8s32_4x16c4__neon_dot, store_s8__neon, NULL};
+static const struct gemm_s8 s8_5x16_neon_dot = {5, 16, 4, 4, A_S8, gemm_s8s8s32_5x16c4__neon_dot, store_s8__neon, NULL};
 static const struct gemm_s8 s8_8x8_neon_dot = {8, 8, 4, 4, A_S8, gemm_s8s8s32_8x8c4__neon_dot, store_s8__neon, NULL};
-static const struct gemm_s8 *const s8_neon_dot[] = {&s8_4x16_neon_dot, &s8_8x8_neon_dot, NULL};
+static const struct gemm_s8 *const s8_neon_dot[] = {&s8_5x16_neon_dot, &s8_8x8_neon_dot, NULL};
 #endif
 #ifdef HAVE_NEON_I8MM
 static const struct gemm_s8 s8_4x16_neon_i8mm = {4, 16, 8, 8, A_S8, gemm_s8s8s32_4x16c8__neon_i8mm, store_s8__neon, NULL};

@@ -219,7 +219,7 @@ extern const struct vector_ops vector_ops__neon;
 void gemm_s16s16s32_8x8__neon(int channels, const int16_t *a, int count, const int16_t *b, int32_t *tile);
 void gemm_f16f16_8x16__neon_half(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
                                  int count, int cols);
-void gemm_s8s8s32_4x16c4__neon_dot(int taps, int channels, const void *const *rows, const int8_t *b, int32_t *tile);
+void gemm_s8s8s32_5x16c4__neon_dot(int taps, int channels, const void *const *rows, const int8_t *b, int32_t *tile);
 void gemm_s8s8s32_8x8c4__neon_dot(int taps, int channels, const void *const *rows, const int8_t *b, int32_t *tile);
 void gemm_s8s8s32_4x16c8__neon_i8mm(int taps, int channels, const void *const *rows, const int8_t *b, int32_t *tile);
 
