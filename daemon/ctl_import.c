@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// ctl_import.c - a checkpoint as others wrote it -> the fp32 model file.
+// ctl_import.c - a checkpoint as others wrote it -> the model file of the precision that it holds.
 
 #include "config.h"
 
@@ -14,9 +14,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "models/checkpoint/safetensors.h"
+#include "models/checkpoint/checkpoint.h"
 #include "models/file.h"
-#include "models/resnet.h"
 
 #define PREPROCESS_FILE_MAX 65536
 
@@ -45,38 +44,31 @@ static const struct ctl_usage usage = {
 static const char *const cifar10_labels[] = {"airplane", "automobile", "bird",  "cat",  "deer",
                                              "dog",      "frog",       "horse", "ship", "truck"};
 
-/* ImageNet networks start with a 7x7 window on three channels; nothing else in the family has one. */
-static const char *guess_preset(const struct st_file *f)
-{
-    for (int i = 0; i < st_count(f); i++) {
-        const struct st_tensor *t = st_get(f, i);
-        if (t->rank == 4 && t->shape[1] == 3 && t->shape[2] == 7 && t->shape[3] == 7)
-            return "imagenet";
-    }
-    return "cifar10";
-}
-
-static int set_preprocess(const char *want, struct network *n, struct err *e)
+static int read_preprocess(const char *want, struct preprocess *out, struct err *e)
 {
     size_t length = strlen(want);
     if (length < 5 || strcmp(want + length - 5, ".json"))
-        return preprocess_preset(want, &n->preprocess, e);
+        return preprocess_preset(want, out, e);
     uint8_t *text;
     size_t size;
     if (ctl_read_file(want, PREPROCESS_FILE_MAX, &text, &size, e) != 0)
         return -1;
-    int rc = strlen((char *)text) == size ? preprocess_from_json((char *)text, &n->preprocess, e)
+    int rc = strlen((char *)text) == size ? preprocess_from_json((char *)text, out, e)
                                           : err_set(e, ERR_INPUT, "it holds a NUL character");
     free(text);
     return rc == 0 ? 0 : err_prefix(e, "%s", want);
 }
 
-static int set_labels(const struct options *o, const char *preprocess, struct network *n, struct err *e)
+/* Ten classes of pictures prepared as CIFAR-10's are get CIFAR-10's names. */
+static int set_labels(const struct options *o, struct network *n, struct err *e)
 {
     if (o->labels)
         return network_labels_from_file(n, o->labels, e);
+    struct preprocess cifar10;
     int classes = n->graph.nodes[n->graph.output].c, count = (int)(sizeof cifar10_labels / sizeof *cifar10_labels);
-    if (strcmp(preprocess, "cifar10") || classes != count)
+    if (preprocess_preset("cifar10", &cifar10, e) != 0)
+        return -1;
+    if (classes != count || !preprocess_equal(&n->preprocess, &cifar10))
         return 0;
     n->labels = calloc((size_t)count, sizeof *n->labels);
     if (!n->labels)
@@ -176,20 +168,14 @@ static int set_provenance(const char *source, const char *architecture, struct n
 static int import(const struct options *o, const char *source, struct network *n, char architecture[NETWORK_NAME_MAX],
                   struct err *e)
 {
-    struct st_file *f;
-    if (st_open(source, &f, e) != 0)
-        return -1;
-    const char *format = st_metadata(f, "format");
-    if (format && strcmp(format, "resnetd") == 0) {
-        st_close(f);
-        return err_set(e, ERR_INPUT, "%s is a model file already: resnetd and the other commands take it as it is", source);
+    struct preprocess preprocess;
+    struct import_options options = {.arch = o->arch};
+    if (o->preprocess) {
+        if (read_preprocess(o->preprocess, &preprocess, e) != 0)
+            return -1;
+        options.preprocess = &preprocess;
     }
-    const char *preprocess = o->preprocess ? o->preprocess : guess_preset(f);
-    int rc = set_preprocess(preprocess, n, e);
-    if (rc == 0)
-        rc = resnet_from_safetensors(f, o->arch, n, e);
-    st_close(f);
-    if (rc != 0 || set_labels(o, preprocess, n, e) != 0)
+    if (checkpoint_import(source, &options, n, e) != 0 || set_labels(o, n, e) != 0)
         return -1;
     snprintf(architecture, NETWORK_NAME_MAX, "%s", n->name);
     return set_name(o, source, n, e) == 0 && set_provenance(source, architecture, n, e) == 0 ? 0 : -1;
@@ -243,7 +229,7 @@ int ctl_import(int argc, char **argv)
     struct err e;
     char *path = NULL, architecture[NETWORK_NAME_MAX] = "";
     status = CTL_FAILED;
-    if (import(&o, argv[first], &n, architecture, &e) != 0 || !(path = ctl_output_path(o.output, PRECISION_FP32, &e)) ||
+    if (import(&o, argv[first], &n, architecture, &e) != 0 || !(path = ctl_output_path(o.output, n.precision, &e)) ||
         model_file_write(path, &n, &e) != 0)
         ctl_fail(&e);
     else

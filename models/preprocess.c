@@ -46,6 +46,15 @@ int preprocess_preset(const char *name, struct preprocess *out, struct err *e)
     return err_set(e, ERR_NOT_FOUND, "no preprocessing preset is called '%s'; there are imagenet and cifar10", name);
 }
 
+int preprocess_equal(const struct preprocess *a, const struct preprocess *b)
+{
+    for (int i = 0; i < 3; i++)
+        if (a->mean[i] != b->mean[i] || a->std[i] != b->std[i])
+            return 0;
+    return a->bgr == b->bgr && a->resize == b->resize && a->size == b->size && a->width == b->width && a->height == b->height &&
+           a->filter == b->filter && a->crop_w == b->crop_w && a->crop_h == b->crop_h && a->scale == b->scale;
+}
+
 static int read_float(double d, const char *field, float *out, struct err *e)
 {
     *out = (float)d;

@@ -30,6 +30,9 @@ struct preprocess {
 /* "imagenet" (256, crop 224) or "cifar10" (exact 32x32); -1 with e set when there is no such preset. */
 int preprocess_preset(const char *name, struct preprocess *out, struct err *e);
 
+/* The same in every field. */
+int preprocess_equal(const struct preprocess *a, const struct preprocess *b);
+
 /* Strict: unknown keys, missing keys, sizes outside 1..PREPROCESS_SIDE_MAX, std or scale <= 0, non-finite numbers are errors. */
 int preprocess_from_json(const char *text, struct preprocess *out, struct err *e);
 

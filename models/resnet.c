@@ -13,44 +13,42 @@
 #include "models/fold.h"
 
 struct build {
-    const struct st_file *f;
+    const struct tensors *t;
     char prefix[64];
     int bottleneck_v1;
     int same_padding; /* TensorFlow's: padding depends on size and stride, the odd one goes below and right */
     double eps;
-    unsigned char *used; /* [st_count] */
+    unsigned char *used; /* [tensors_count] */
     struct network net;  /* what is being built: graph and layers */
     struct err *e;
 };
 
 /* ---- tensors ---- */
 
-static const struct st_tensor *find(struct build *b, const char *base, const char *leaf)
+/* The index of a tensor, -1 when absent. */
+static int find(const struct build *b, const char *base, const char *leaf)
 {
     char name[ST_NAME_MAX];
     if ((size_t)snprintf(name, sizeof name, "%s%s%s", b->prefix, base, leaf) >= sizeof name)
-        return NULL;
-    const struct st_tensor *t = st_find(b->f, name);
-    if (t)
-        b->used[t - st_get(b->f, 0)] = 1;
-    return t;
+        return -1;
+    return tensors_find(b->t, name);
 }
 
 static int has(const struct build *b, const char *base, const char *leaf)
 {
-    char name[ST_NAME_MAX];
-    snprintf(name, sizeof name, "%s%s%s", b->prefix, base, leaf);
-    return st_find(b->f, name) != NULL;
+    return find(b, base, leaf) >= 0;
 }
 
 /* Floats of a tensor that must exist with exactly `count` elements; NULL with the error set. */
 static float *read_floats(struct build *b, const char *base, const char *leaf, int64_t count)
 {
-    const struct st_tensor *t = find(b, base, leaf);
-    if (!t) {
+    const int i = find(b, base, leaf);
+    if (i < 0) {
         err_set(b->e, ERR_INPUT, "checkpoint has no tensor %s%s%s", b->prefix, base, leaf);
         return NULL;
     }
+    const struct tensor *t = tensors_get(b->t, i);
+    b->used[i] = 1;
     if (t->count != count) {
         err_set(b->e, ERR_INPUT, "tensor %s has %lld elements, expected %lld", t->name, (long long)t->count, (long long)count);
         return NULL;
@@ -60,12 +58,12 @@ static float *read_floats(struct build *b, const char *base, const char *leaf, i
         err_set(b->e, ERR_MEMORY, "no memory for tensor %s", t->name);
         return NULL;
     }
-    if (st_read_float(b->f, t, v, b->e) < 0) {
+    if (tensors_read(b->t, i, v, b->e) < 0) {
         free(v);
         return NULL;
     }
-    for (int64_t i = 0; i < count; i++)
-        if (!isfinite(v[i])) {
+    for (int64_t k = 0; k < count; k++)
+        if (!isfinite(v[k])) {
             err_set(b->e, ERR_DAMAGED, "tensor %s holds a NaN or infinity", t->name);
             free(v);
             return NULL;
@@ -76,9 +74,10 @@ static float *read_floats(struct build *b, const char *base, const char *leaf, i
 /* Shape of a weight that must be [O][I] (rank 2, as 1x1) or [O][I][KH][KW] within the limits of graph.h. */
 static int weight_shape(struct build *b, const char *base, int64_t shape[4])
 {
-    const struct st_tensor *t = find(b, base, ".weight");
-    if (!t)
+    const int at = find(b, base, ".weight");
+    if (at < 0)
         return err_set(b->e, ERR_INPUT, "checkpoint has no tensor %s%s.weight", b->prefix, base);
+    const struct tensor *t = tensors_get(b->t, at);
     if (t->rank != 4 && t->rank != 2)
         return err_set(b->e, ERR_UNSUPPORTED, "tensor %s has rank %d, expected 4 (convolution) or 2 (dense)", t->name, t->rank);
     for (int i = 0; i < 4; i++) {
@@ -329,8 +328,8 @@ static void arch_name(const struct build *b, const int *blocks, int stages, int 
 static int find_prefix(struct build *b)
 {
     static const char *const known[] = {"module.", "state_dict.", "model."};
-    for (int i = 0; i < st_count(b->f); i++) {
-        const char *name = st_get(b->f, i)->name, *rest = name;
+    for (int i = 0; i < tensors_count(b->t); i++) {
+        const char *name = tensors_get(b->t, i)->name, *rest = name;
         for (int k = 0; k < 3;) {
             size_t n = strlen(known[k]);
             if (strncmp(rest, known[k], n) == 0) {
@@ -353,7 +352,7 @@ static int find_prefix(struct build *b)
 static int conventions(struct build *b)
 {
     int keras = has(b, "conv1", ".bias") && has(b, "bn1", ".running_mean");
-    const char *padding = st_metadata(b->f, "padding"), *eps = st_metadata(b->f, "bn_eps");
+    const char *padding = tensors_metadata(b->t, "padding"), *eps = tensors_metadata(b->t, "bn_eps");
     b->same_padding = padding ? strncmp(padding, "TF SAME", 7) == 0 : keras;
     b->eps = keras ? 1e-3 : 1e-5;
     if (eps) {
@@ -367,8 +366,8 @@ static int conventions(struct build *b)
 
 static int left_over(const struct build *b)
 {
-    for (int i = 0; i < st_count(b->f); i++) {
-        const char *name = st_get(b->f, i)->name, *tail = strrchr(name, '.');
+    for (int i = 0; i < tensors_count(b->t); i++) {
+        const char *name = tensors_get(b->t, i)->name, *tail = strrchr(name, '.');
         if (b->used[i] || (tail && strcmp(tail, ".num_batches_tracked") == 0))
             continue;
         const char *kind = strstr(name, ".se.") || strstr(name, ".se_module.") ? " (squeeze-excite)" : "";
@@ -413,16 +412,27 @@ static int build(struct build *b, const char *arch, int width, int height)
     return 0;
 }
 
-int resnet_from_safetensors(const struct st_file *f, const char *arch, struct network *out, struct err *e)
+/* ImageNet networks start with a 7x7 window on three channels; nothing else in the family has one. */
+const char *resnet_preset(const struct tensors *t)
 {
-    struct build b = {.f = f, .e = e};
+    for (int i = 0; i < tensors_count(t); i++) {
+        const struct tensor *w = tensors_get(t, i);
+        if (w->rank == 4 && w->shape[1] == 3 && w->shape[2] == 7 && w->shape[3] == 7)
+            return "imagenet";
+    }
+    return "cifar10";
+}
+
+int resnet_from_tensors(const struct tensors *t, const char *arch, struct network *out, struct err *e)
+{
+    struct build b = {.t = t, .e = e};
     int width, height;
     preprocess_output_size(&out->preprocess, 0, 0, &width, &height);
     if (width <= 0 || height <= 0)
         return err_set(e, ERR_INPUT, "the preprocessing does not fix the size of the network's input");
-    b.used = calloc((size_t)st_count(f) + 1, 1);
+    b.used = calloc((size_t)tensors_count(t) + 1, 1);
     if (!b.used)
-        return err_set(e, ERR_MEMORY, "no memory for %d tensors", st_count(f));
+        return err_set(e, ERR_MEMORY, "no memory for %d tensors", tensors_count(t));
     int bad = build(&b, arch, width, height);
     free(b.used);
     if (bad) {

@@ -10,13 +10,16 @@
 #ifndef MODELS_RESNET_H
 #define MODELS_RESNET_H
 
-#include "models/checkpoint/safetensors.h"
+#include "models/checkpoint/tensors.h"
 #include "models/network.h"
 
 /* Builds the fp32 network: graph, folded weights; sets name to the architecture's when it is empty. out->preprocess must be set: it
    gives the input's size. arch: NULL, or the name that the shapes must give ("resnet50", "resnext50_32x4d" ...); "-v1" behind it
    puts the stride of bottlenecks on their first 1x1. Whatever tensor is missing, left over or misshapen is named. On failure *out
    keeps what it had. */
-int resnet_from_safetensors(const struct st_file *f, const char *arch, struct network *out, struct err *e);
+int resnet_from_tensors(const struct tensors *t, const char *arch, struct network *out, struct err *e);
+
+/* The preset that a checkpoint with such tensors was most likely trained with: "imagenet" or "cifar10". */
+const char *resnet_preset(const struct tensors *t);
 
 #endif

@@ -139,10 +139,10 @@ struct network golden_network(const char *data, const char *dir, const char *nam
         snprintf(text, sizeof text, "weights/%s.safetensors", name);
         snprintf(path, sizeof path, "%s", files_path(data, text));
     }
-    struct st_file *f;
-    check(st_open(path, &f, &e), &e);
-    check(resnet_from_safetensors(f, NULL, &n, &e), &e);
-    st_close(f);
+    struct tensors *t;
+    check(tensors_open_safetensors(path, &t, &e), &e);
+    check(resnet_from_tensors(t, NULL, &n, &e), &e);
+    tensors_close(t);
     return n;
 }
 

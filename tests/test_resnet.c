@@ -110,15 +110,15 @@ static void make(struct checkpoint *c, const struct family *f)
 static int import(struct checkpoint *c, const char *preset, const char *arch, struct network *out, struct err *e)
 {
     const char *path = files_path(c->dir, "c.safetensors");
-    struct st_file *f;
+    struct tensors *t;
     memset(out, 0, sizeof *out);
     assert_int_equal(preprocess_preset(preset, &out->preprocess, e), 0);
-    if (st_write(path, c->items, c->count, c->meta, c->meta_count, 8, e) < 0 || st_open(path, &f, e) < 0) {
+    if (st_write(path, c->items, c->count, c->meta, c->meta_count, 8, e) < 0 || tensors_open_safetensors(path, &t, e) < 0) {
         print_error("%s\n", e->text);
         fail();
     }
-    int r = resnet_from_safetensors(f, arch, out, e);
-    st_close(f);
+    int r = resnet_from_tensors(t, arch, out, e);
+    tensors_close(t);
     return r;
 }
 

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: MIT
+
+#include "models/checkpoint/checkpoint.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "models/checkpoint/tensors.h"
+#include "models/input.h"
+#include "models/resnet.h"
+
+enum { START_BYTES = 64 };
+
+struct start { /* of the file: what a probe sees */
+    unsigned char bytes[START_BYTES];
+    size_t size;
+    uint64_t file_bytes;
+};
+
+/* ---- named tensors ---- */
+
+static int import_tensors(struct tensors *t, const char *path, const struct import_options *o, struct network *out, struct err *e)
+{
+    int bad = checkpoint_preprocess(o, resnet_preset(t), &out->preprocess, e);
+    if (!bad && resnet_from_tensors(t, o->arch, out, e) < 0)
+        bad = err_prefix(e, "%s", path);
+    tensors_close(t);
+    return bad;
+}
+
+/* The header's length and the brace that the header starts with. */
+static int probe_safetensors(const struct start *s)
+{
+    return s->size > 8 && s->bytes[8] == '{' && s->bytes[7] == 0;
+}
+
+static int import_safetensors(const char *path, const struct import_options *o, struct network *out, struct err *e)
+{
+    struct tensors *t;
+    return tensors_open_safetensors(path, &t, e) < 0 ? -1 : import_tensors(t, path, o, out, e);
+}
+
+/* ---- the table ---- */
+
+static const struct reader {
+    const char *name;
+    const char *suffixes[3]; /* used only when no probe knows the content: the reader then says what is wrong with it */
+    int (*probe)(const struct start *s);
+    int (*import)(const char *path, const struct import_options *o, struct network *out, struct err *e);
+} readers[] = {
+    /* sure signs first */
+    {"safetensors", {".safetensors"}, probe_safetensors, import_safetensors},
+};
+
+enum { READERS = sizeof readers / sizeof *readers };
+
+static int has_suffix(const char *path, const struct reader *r)
+{
+    const size_t length = strlen(path);
+    for (size_t i = 0; i < sizeof r->suffixes / sizeof *r->suffixes && r->suffixes[i]; i++) {
+        const size_t n = strlen(r->suffixes[i]);
+        if (length > n && strcmp(path + length - n, r->suffixes[i]) == 0)
+            return 1;
+    }
+    return 0;
+}
+
+static int read_start(const char *path, struct start *s, struct err *e)
+{
+    int fd = input_open(AT_FDCWD, path, &s->file_bytes, e);
+    if (fd < 0)
+        return err_prefix(e, "%s", path);
+    s->size = s->file_bytes < START_BYTES ? (size_t)s->file_bytes : START_BYTES;
+    int bad = input_read(fd, s->bytes, s->size, 0, e);
+    close(fd);
+    return bad ? err_prefix(e, "%s", path) : 0;
+}
+
+int checkpoint_import(const char *path, const struct import_options *o, struct network *out, struct err *e)
+{
+    struct start start = {.size = 0};
+    if (read_start(path, &start, e) < 0)
+        return -1;
+    const struct reader *found = NULL;
+    for (int i = 0; i < READERS && !found; i++)
+        if (readers[i].probe(&start))
+            found = &readers[i];
+    for (int i = 0; i < READERS && !found; i++)
+        if (has_suffix(path, &readers[i]))
+            found = &readers[i];
+    if (!found) {
+        char names[128] = "";
+        for (int i = 0; i < READERS; i++)
+            strcat(strcat(names, i ? ", " : ""), readers[i].name);
+        return err_set(e, ERR_UNSUPPORTED, "%s: not a checkpoint of a kind that is read here (%s)", path, names);
+    }
+    if (found->import(path, o, out, e) == 0)
+        return 0;
+    network_free(out);
+    return -1;
+}
+
+int checkpoint_preprocess(const struct import_options *o, const char *preset, struct preprocess *out, struct err *e)
+{
+    if (!o->preprocess)
+        return preprocess_preset(preset, out, e);
+    *out = *o->preprocess;
+    return 0;
+}
