@@ -114,13 +114,6 @@ static int check_quant(const struct network *n, int node, struct err *e)
     const struct quant q = n->quants[node];
     const char *wrong = NULL;
     switch (d->op) {
-    case OP_INPUT: {
-        const struct quant want = preprocess_quant(&n->preprocess);
-        if (q.scale != want.scale || q.zero != want.zero)
-            return err_set(e, ERR_INPUT, "quantization: the input has scale %.9g, zero point %d; preprocess gives %.9g, %d",
-                           (double)q.scale, q.zero, (double)want.scale, want.zero);
-        break;
-    }
     case OP_MAXPOOL:
     case OP_SHORTCUT:
         if (q.scale != n->quants[d->in[0]].scale || q.zero != n->quants[d->in[0]].zero)
@@ -132,12 +125,12 @@ static int check_quant(const struct network *n, int node, struct err *e)
             if ((double)n->quants[d->in[k]].scale / (double)q.scale > (double)FILE_SCALE_MAX)
                 wrong = "has a scale too small for that of its input";
         break;
+    case OP_INPUT:
+        break; /* any: a network that was quantised elsewhere brings its own */
     case OP_CONV:
     case OP_DENSE:
         break; /* layer_check, with the scales of the weights */
     }
-    if (d->relu && q.zero != -128)
-        wrong = "ends with relu, which is the clamp at its zero point: that must be -128";
     return wrong ? err_set(e, ERR_INPUT, "quantization: node '%s' %s", d->name, wrong) : 0;
 }
 

@@ -9,8 +9,8 @@
 
 const struct op_info op_infos[OPS] = {
     [OP_INPUT] = {"input", 0, ATTR_SHAPE},
-    [OP_CONV] = {"conv", 1, ATTR_CHANNELS | ATTR_KERNEL | ATTR_STRIDE | ATTR_PAD | ATTR_GROUPS | ATTR_RELU},
-    [OP_DENSE] = {"dense", 1, ATTR_CHANNELS | ATTR_RELU},
+    [OP_CONV] = {"conv", 1, ATTR_CHANNELS | ATTR_KERNEL | ATTR_STRIDE | ATTR_PAD | ATTR_GROUPS | ATTR_RELU | ATTR_KEEP_OUTPUT},
+    [OP_DENSE] = {"dense", 1, ATTR_CHANNELS | ATTR_RELU | ATTR_KEEP_OUTPUT},
     [OP_ADD] = {"add", 2, ATTR_RELU},
     [OP_MAXPOOL] = {"maxpool", 1, ATTR_KERNEL | ATTR_STRIDE | ATTR_PAD},
     [OP_AVGPOOL] = {"avgpool", 1, 0},
@@ -193,6 +193,8 @@ static int check_attributes(const struct node *n, struct err *e)
         return bad(n, e, attrs & ATTR_GROUPS ? "groups must be 1 to 65536" : "takes no groups");
     if (!in_range(n->relu, 0, attrs & ATTR_RELU ? 1 : 0))
         return bad(n, e, attrs & ATTR_RELU ? "relu must be 0 or 1" : "takes no relu");
+    if (!in_range(n->keep_output, 0, attrs & ATTR_KEEP_OUTPUT ? 1 : 0))
+        return bad(n, e, attrs & ATTR_KEEP_OUTPUT ? "keep_output must be 0 or 1" : "takes no keep_output");
     const int channels_max = attrs & ATTR_PAD_CHANNELS ? GRAPH_CHANNELS_MAX : 0;
     if (!in_range(n->pad_before, 0, channels_max) || !in_range(n->pad_after, 0, channels_max))
         return bad(n, e, channels_max ? "channel padding must be 0 to 65536" : "takes no channel padding");

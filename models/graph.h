@@ -42,7 +42,8 @@ enum {
     ATTR_PAD = 16,
     ATTR_GROUPS = 32,
     ATTR_RELU = 64,
-    ATTR_PAD_CHANNELS = 128 /* pad_before, pad_after */
+    ATTR_PAD_CHANNELS = 128, /* pad_before, pad_after */
+    ATTR_KEEP_OUTPUT = 256
 };
 struct op_info {
     const char *name;
@@ -59,6 +60,8 @@ struct node {
     int pad_top, pad_left, pad_bottom, pad_right; /* each less than the kernel */
     int groups;
     int relu;                  /* conv, dense, add */
+    int keep_output;           /* conv, dense: int8 networks of others quantise what comes out even before an add or as logits, so the
+                                  plan must neither compute it within the add nor write float logits */
     int pad_before, pad_after; /* shortcut: channels */
     int h, w, c;               /* output of one image. Given for input, c for conv and dense; derived otherwise */
 };

@@ -69,7 +69,8 @@ static int prepare(void *user, const struct network *n, struct err *e)
 
 int step_writes_logits(const struct network *n, const struct step *s)
 {
-    return n->precision == PRECISION_INT8 && s->node == n->graph.output && s->op == OP_CONV && s->in[1] < 0 && !s->relu;
+    return n->precision == PRECISION_INT8 && s->node == n->graph.output && s->op == OP_CONV && s->in[1] < 0 && !s->relu &&
+           !n->graph.nodes[s->node].keep_output;
 }
 
 /* A layer_fn: packs the weights of one node; several threads pack several nodes. */

@@ -21,7 +21,7 @@ static int fusable(const struct graph *g, const struct node *add, const int *rea
     for (int i = 0; i < 2; i++) {
         int in = add->in[i];
         const struct node *n = &g->nodes[in];
-        if (n->op == OP_CONV && !n->relu && readers[in] == 1 && add->in[0] != add->in[1] && in != g->output)
+        if (n->op == OP_CONV && !n->relu && !n->keep_output && readers[in] == 1 && add->in[0] != add->in[1] && in != g->output)
             return i;
     }
     return -1;

@@ -3,7 +3,7 @@
 // plan.h - the order of work: nodes fused into steps, and an arena in which tensors that never live together share bytes.
 //
 // Fusion: a convolution that only a residual add reads is computed by the add's step, so its own output never exists. When the
-// other operand dies there, the sum is written over it.
+// other operand dies there, the sum is written over it. A node with keep_output is not fused.
 
 #ifndef MODELS_PLAN_H
 #define MODELS_PLAN_H

@@ -170,7 +170,7 @@ static void run_conv(const struct network *n, int i, int out, const void *x, con
     if (n->quants) {
         p.in = n->quants[v->in[0]];
         p.out = n->quants[out];
-        p.float_out = i == n->graph.output;
+        p.float_out = i == n->graph.output && !v->keep_output;
         if (residual)
             p.residual = n->quants[residual_node];
     }
@@ -181,13 +181,15 @@ static void run_conv(const struct network *n, int i, int out, const void *x, con
 /* In int8 a convolution before an add has no tensor of its own (docs/numerics.md), so the add computes it. */
 static int fused_into_add(const struct network *n, int i)
 {
-    if (n->precision != PRECISION_INT8 || n->graph.nodes[i].op != OP_CONV || n->graph.nodes[i].relu)
+    if (n->precision != PRECISION_INT8 || n->graph.nodes[i].op != OP_CONV || n->graph.nodes[i].relu ||
+        n->graph.nodes[i].keep_output)
         return 0;
     for (int k = 0; k < n->graph.count; k++)
         if (n->graph.nodes[k].op == OP_ADD && (n->graph.nodes[k].in[0] == i || n->graph.nodes[k].in[1] == i)) {
             int other = n->graph.nodes[k].in[n->graph.nodes[k].in[0] == i];
             /* of two candidates the first operand is taken */
-            return n->graph.nodes[k].in[0] == i || n->graph.nodes[other].op != OP_CONV || n->graph.nodes[other].relu;
+            return n->graph.nodes[k].in[0] == i || n->graph.nodes[other].op != OP_CONV || n->graph.nodes[other].relu ||
+                   n->graph.nodes[other].keep_output;
         }
     return 0;
 }
@@ -248,7 +250,10 @@ void evaluate(const struct network *n, const uint8_t *rgb, float *logits)
         }
     }
     for (int k = 0; k < g->nodes[g->output].c; k++)
-        logits[k] = p == PRECISION_FP16 ? half_to_float(((uint16_t *)t[g->output])[k]) : ((float *)t[g->output])[k];
+        if (p == PRECISION_INT8 && g->nodes[g->output].keep_output)
+            logits[k] = n->quants[g->output].scale * (float)(((int8_t *)t[g->output])[k] - n->quants[g->output].zero);
+        else
+            logits[k] = p == PRECISION_FP16 ? half_to_float(((uint16_t *)t[g->output])[k]) : ((float *)t[g->output])[k];
     for (int i = 0; i < g->count; i++)
         free(t[i]);
     free(t);

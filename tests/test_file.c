@@ -267,7 +267,7 @@ static void writer_refuses(void **state)
         else if (i == 4)
             layer_free(&n.layers[3]);
         else if (i == 5)
-            n.quants[0].zero++;
+            n.quants[0].zero = 128;
         else if (i == 6)
             n.quants[7].scale = NAN;
         else

@@ -25,7 +25,7 @@ static const char all_ops[] =
     "{\"name\":\"pool\",\"op\":\"maxpool\",\"inputs\":[\"conv1\"],\"kernel\":[3,3],\"stride\":[2,2],\"pad\":[1,1,1,1]},"
     "{\"name\":\"l.0.conv\",\"op\":\"conv\",\"inputs\":[\"pool\"],\"out_channels\":12,\"kernel\":[3,3],\"stride\":[2,2],\"pad\":["
     "0,0,1,1],"
-    "\"groups\":4},"
+    "\"groups\":4,\"keep_output\":true},"
     "{\"name\":\"l.0.skip\",\"op\":\"shortcut\",\"inputs\":[\"pool\"],\"stride\":[2,2],\"pad_channels\":[1,3]},"
     "{\"name\":\"l.0.add\",\"op\":\"add\",\"inputs\":[\"l.0.conv\",\"l.0.skip\"],\"relu\":true},"
     "{\"name\":\"avgpool\",\"op\":\"avgpool\",\"inputs\":[\"l.0.add\"]},"
@@ -162,6 +162,8 @@ static void json_refused(void **state)
         {"\"pad_channels\":[1,3]", "\"pad_channels\":[65536,65536]", "channels"},
         {"\"pad_channels\":[1,3]", "\"pad_channels\":[1,65537]", "channel padding"},
         {"\"inputs\":[\"pool\"],\"stride\":[2,2]", "\"inputs\":[\"pool\"],\"stride\":[3,2]", "one shape"},
+        {"\"relu\":true", "\"relu\":true,\"keep_output\":1", "keep_output"},
+        {"\"inputs\":[\"conv1\"],\"kernel\"", "\"inputs\":[\"conv1\"],\"keep_output\":true,\"kernel\"", "keep_output"},
         {"\"inputs\":[\"conv1\"],\"kernel\"", "\"inputs\":[\"conv1\"],\"relu\":true,\"kernel\"", "relu"},
         /* edges */
         {"[\"l.0.conv\",\"l.0.skip\"]", "[\"l.0.conv\"]", "inputs"},

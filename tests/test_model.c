@@ -117,6 +117,33 @@ static void precisions_differ_a_little(void **unused)
     }
 }
 
+/* What a network quantised elsewhere asks for: a convolution before an add, and the logits, are int8 tensors of their own. */
+static void kept_outputs_are_quantised(void **unused)
+{
+    (void)unused;
+    struct network n = convert_network(&networks[0], PRECISION_INT8);
+    uint8_t rgb[PIXELS];
+    float before[CLASSES], expected[CLASSES];
+    make_image(2, rgb);
+    evaluate(&n, rgb, before);
+    for (int i = 0; i < n.graph.count; i++)
+        if (strcmp(n.graph.nodes[i].name, "b1.conv3") == 0 || i == n.graph.output) {
+            n.graph.nodes[i].keep_output = 1;
+            n.quants[i] = (struct quant){0.07f, i == n.graph.output ? 3 : -9};
+        }
+    evaluate(&n, rgb, expected);
+    assert_memory_not_equal(before, expected, sizeof expected);
+    for (const struct kernels *k = kernels_table; k->name; k++) {
+        if (k->need & ~cpu_features())
+            continue;
+        struct session *s = open_session(&n, k, 1, NULL);
+        session_set_pixels(s, 0, rgb);
+        assert_close(PRECISION_INT8, session_run(s, 1), expected);
+        session_free(s);
+    }
+    network_free(&n);
+}
+
 static void threads_and_batches_change_no_bit(void **unused)
 {
     (void)unused;
@@ -333,6 +360,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_implementation),
         cmocka_unit_test(precisions_differ_a_little),
+        cmocka_unit_test(kept_outputs_are_quantised),
         cmocka_unit_test(threads_and_batches_change_no_bit),
         cmocka_unit_test(values_equal_pixels),
         cmocka_unit_test(a_file_gives_the_same_model),
