@@ -169,13 +169,13 @@ static int import(const struct options *o, const char *source, struct network *n
                   struct err *e)
 {
     struct preprocess preprocess;
-    struct import_options options = {.arch = o->arch};
+    struct import_options wanted = {.arch = o->arch};
     if (o->preprocess) {
         if (read_preprocess(o->preprocess, &preprocess, e) != 0)
             return -1;
-        options.preprocess = &preprocess;
+        wanted.preprocess = &preprocess;
     }
-    if (checkpoint_import(source, &options, n, e) != 0 || set_labels(o, n, e) != 0)
+    if (checkpoint_import(source, &wanted, n, e) != 0 || set_labels(o, n, e) != 0)
         return -1;
     snprintf(architecture, NETWORK_NAME_MAX, "%s", n->name);
     return set_name(o, source, n, e) == 0 && set_provenance(source, architecture, n, e) == 0 ? 0 : -1;

@@ -2,10 +2,10 @@
 //
 // resnet.h - the ResNet family from a checkpoint's tensor names and shapes alone.
 //
-// Known: torchvision and timm names (ResNet-18 to 152, wide, ResNeXt), CIFAR ResNets (6n+2) with option-A or option-B shortcuts,
-// the ResNet-8 of MLPerf Tiny (conv biases, TensorFlow's SAME padding). Prefixes `module.`, `state_dict.`, `model.` are dropped.
-// Strides are not in a checkpoint: stage 2, 3, 4 start with stride 2, on the 3x3 convolution of a bottleneck (v1.5) unless `arch`
-// says v1.
+// Known: torchvision, timm and Hugging Face names (ResNet-18 to 152, wide, ResNeXt; timm's deep stems c, d, s, t and its averaging
+// projections), CIFAR ResNets (6n+2) with option-A or option-B shortcuts, the ResNet-8 of MLPerf Tiny (conv biases, TensorFlow's SAME
+// padding); see resnet_names.h. Strides are not in a checkpoint: stage 2, 3, 4 start with stride 2, on the 3x3 convolution of a
+// bottleneck (v1.5) unless `arch` says v1. Activations are not either: ReLU.
 
 #ifndef MODELS_RESNET_H
 #define MODELS_RESNET_H
