@@ -16,6 +16,7 @@
 #include "kernels/kernels.h"
 #include "kernels/pack.h"
 #include "kernels/rows.h"
+#include "kernels/tflite.h"
 #include "kernels/tiles.h"
 #include "kernels/winograd.h"
 
@@ -29,6 +30,8 @@ struct conv {
     int relu, float_out;
     int out_zero, residual_zero;
     float residual_mult;
+    int tflite;                  /* ROUNDING_TFLITE */
+    struct conv_params factors;  /* then: all that tflite_factor looks at */
     int mr, nr;
     struct rows rows;
     int group_n, group_panels;   /* output channels and weight panels of one group */
@@ -36,7 +39,7 @@ struct conv {
     int is_winograd;
     struct winograd winograd;    /* then instead of rows, panels and tile */
     const int32_t *bias_s32;     /* [O] with the zero points of input and A form folded in */
-    const float *mult;           /* [O] int8: requantisation, or the scale of the logits; hybrid: weight scale */
+    const float *mult;           /* [O] int8: requantisation, or the scale of the logits; hybrid, ROUNDING_TFLITE: weight scale */
     const float *bias;           /* [O] float precisions */
     const char *panels;          /* [groups][group_panels] of panel_bytes */
 };
@@ -166,7 +169,7 @@ struct conv *conv_init(void *memory, const struct kernels *k, enum precision p, 
     struct conv *c = memory;
     geometry(c, k, p, s, p == PRECISION_INT8 ? params->in.zero : 0);
     if (is_s8(c) && c->is_winograd)
-        c->is_winograd = !params->float_out && winograd_exact(s, params);
+        c->is_winograd = !params->float_out && params->rounding != ROUNDING_TFLITE && winograd_exact(s, params);
     c->relu = params->relu;
     char *at = (char *)memory + conv_align(sizeof *c);
     void *bias = at;
@@ -181,13 +184,16 @@ struct conv *conv_init(void *memory, const struct kernels *k, enum precision p, 
         c->float_out = params->float_out;
         c->residual_zero = params->residual.zero;
         c->residual_mult = params->float_out ? 0 : params->residual.scale / params->out.scale;
+        c->tflite = params->rounding == ROUNDING_TFLITE;
+        c->factors = (struct conv_params){
+            .scale = mult, .in = params->in, .out = params->out, .product_in_float = params->product_in_float};
         const int64_t offset = c->s8->a_form == A_U8 ? 128 : 0;
         for (int o = 0; o < s->out_c; o++) {
             const int8_t *w = (const int8_t *)params->weight + (size_t)o * (size_t)depth;
             int64_t given = params->bias_s32 ? params->bias_s32[o] : 0;
             b[o] = (int32_t)(c->is_winograd ? given : given - (params->in.zero + offset) * sum_weights(w, depth));
             float product = params->in.scale * params->scale[o];
-            mult[o] = params->float_out ? product : product / params->out.scale;
+            mult[o] = c->tflite ? params->scale[o] : params->float_out ? product : product / params->out.scale;
         }
     } else {
         float *b = bias;
@@ -278,22 +284,31 @@ static struct store_f32 store_f32_at(const struct conv *c, const struct conv_io 
     return (struct store_f32){c->mult + channel, c->bias + channel, residual, c->relu, (char *)io->y + at * size, c->s.out_c};
 }
 
+/* Multiplier and shift of each column, for which there is room where float precisions keep rows. */
+static void tflite_columns(const struct conv *c, int channel, int cols, int32_t *mult, int32_t *shift)
+{
+    for (int j = 0; c->tflite && j < cols; j++)
+        tflite_multiplier(tflite_factor(&c->factors, channel + j), &mult[j], &shift[j]);
+}
+
 /* One panel of weights over the prepared rows a: output rows [m, m + rows) x channels [channel, channel + cols). */
 static void panel_s8(const struct conv *c, const struct conv_io *io, const void *const *a, const int8_t *b, int m, int rows,
-                     int channel, int cols, int32_t *tile)
+                     int channel, int cols, const struct scratch *t)
 {
-    const int taps = c->rows.taps, channels = c->rows.channels, mr = c->mr;
+    const int taps = c->rows.taps, channels = c->rows.channels, mr = c->mr, sums = c->float_out || c->tflite;
+    int32_t *tile = t->tile, *mult = (int32_t *)(void *)t->row, *shift = (int32_t *)(void *)t->residual;
     const ptrdiff_t ld = c->s.out_c;
     ptrdiff_t at = (ptrdiff_t)m * ld + channel;
     struct store_s8 s = store_s8_at(c, io, at, channel);
-    s.sums = c->float_out ? tile : NULL;
+    s.sums = sums ? tile : NULL;
+    tflite_columns(c, channel, cols, mult, shift);
     for (; rows > 0; rows -= mr, a += mr * taps, at += mr * ld) {
         const int count = rows < mr ? rows : mr;
         if (c->s8->fused) {
             c->s8->fused(taps, channels, a, b, &s, count, cols);
         } else {
             c->s8->tile(taps, channels, a, b, tile);
-            if (c->float_out)
+            if (sums)
                 add_bias(c, tile, channel, count, cols);
             else
                 c->s8->store(&s, tile, c->nr, count, cols);
@@ -302,6 +317,8 @@ static void panel_s8(const struct conv *c, const struct conv_io *io, const void 
             store_logits(c, tile, channel, count, cols, (float *)io->y + at);
             continue;
         }
+        if (c->tflite)
+            tflite_store(tile, c->nr, count, cols, mult, shift, c->out_zero, c->relu ? c->out_zero : -128, s.y, ld);
         s.y += mr * ld;
         if (s.residual)
             s.residual += mr * ld;
@@ -359,7 +376,7 @@ static void block(const struct conv *c, const struct conv_io *io, int group, int
             const int first = j * c->nr, cols = c->group_n - first < c->nr ? c->group_n - first : c->nr;
             const int channel = group * c->group_n + first;
             if (is_s8(c))
-                panel_s8(c, io, a, (const int8_t *)b, m, rows, channel, cols, t->tile);
+                panel_s8(c, io, a, (const int8_t *)b, m, rows, channel, cols, t);
             else
                 panel_float(c, io, a, b, m, rows, channel, cols, t);
         }

@@ -7,6 +7,7 @@
 //
 // int8 (docs/numerics.md): acc = sum (qx - zx) qw + b in int32, exact; padding counts as zx.
 //     y = clamp(rne(f32(acc) * M[c]) + zy), M[c] = in.scale * scale[c] / out.scale in float;  with a residual:  t = f32(acc) * M1[c] + f32(q2 - z2) * M2, then the same.
+// With ROUNDING_TFLITE acc is the same, and what follows is kernels/tflite.h.
 
 #ifndef KERNELS_CONV_H
 #define KERNELS_CONV_H
@@ -40,6 +41,9 @@ struct quant {
     int zero;
 };
 
+/* How int8 sums become int8 values: as docs/numerics.md says of every network, or as TensorFlow Lite's reference kernels do. */
+enum rounding { ROUNDING_NEAREST_EVEN, ROUNDING_TFLITE };
+
 /* What one convolution computes; all pointers are borrowed for the duration of the call that gets them. */
 struct conv_params {
     const void *weight;      /* float (fp32), half as uint16_t (fp16), int8_t in [-127, 127] (hybrid, int8) */
@@ -50,6 +54,8 @@ struct conv_params {
     struct quant in, out;    /* int8 */
     struct quant residual;   /* int8, when run with a residual */
     int float_out;           /* int8: write acc * in.scale * scale[o] as float, never clipped (logits); no residual */
+    enum rounding rounding;  /* int8; ROUNDING_TFLITE: no residual, no float_out */
+    int product_in_float;    /* ROUNDING_TFLITE: in.scale * scale[o] is rounded to float before the division by out.scale */
 };
 
 struct conv_io {

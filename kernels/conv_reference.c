@@ -6,6 +6,7 @@
 
 #include "kernels/conv.h"
 #include "kernels/half.h"
+#include "kernels/tflite.h"
 
 /* Index of an input element, or -1 in the padding. */
 static int64_t input_at(const struct conv_shape *s, int n, int y, int x, int ch)
@@ -20,6 +21,12 @@ static void output_s8(const struct conv_params *p, const struct conv_io *io, int
     acc += p->bias_s32 ? p->bias_s32[o] : 0;
     if (p->float_out) {
         ((float *)io->y)[at] = (float)acc * (p->in.scale * p->scale[o]);
+        return;
+    }
+    if (p->rounding == ROUNDING_TFLITE) {
+        int32_t mult, shift;
+        tflite_multiplier(tflite_factor(p, o), &mult, &shift);
+        tflite_store(&acc, 1, 1, 1, &mult, &shift, p->out.zero, p->relu ? p->out.zero : -128, (int8_t *)io->y + at, 1);
         return;
     }
     float m = p->in.scale * p->scale[o];

@@ -23,6 +23,7 @@
 #include "kernels/kernels.h"
 #include "kernels/pack.h"
 #include "kernels/pool.h"
+#include "kernels/tflite.h"
 #include "kernels/tiles.h"
 #include "kernels/winograd.h"
 
@@ -264,6 +265,8 @@ static void check_conv(const struct kernels *k, enum precision p, const struct c
     params.residual = (struct quant){uniform(0.01f, 0.1f), between(-128, 127)};
     /* An output scale of about the sums' spread, so that most values are neither clamped nor zero. */
     params.out = (struct quant){0.0005f * sqrtf((float)depth) * uniform(0.5f, 20), v.relu && rnd() % 2 ? -128 : between(-128, 127)};
+    params.rounding = p == PRECISION_INT8 && !v.residual && !v.logits && rnd() % 4 == 0 ? ROUNDING_TFLITE : ROUNDING_NEAREST_EVEN;
+    params.product_in_float = (int)(rnd() % 2);
     struct conv_io io = {x.data, v.residual ? r.data : NULL, expected, images};
     if (p == PRECISION_INT8 && conv_check_s8(s, &params) >= 0)
         fail("conv_check_s8 refuses a layer that fits");
@@ -507,17 +510,22 @@ static void check_ties(const struct kernels *k)
     float *scale = malloc((size_t)channels * 4);
     int32_t *bias = malloc((size_t)channels * 4);
     for (int zero = -128; zero <= 127; zero += 51)
-        for (int round = 0; round < 10; round++) {
+        for (int i = 0; i < 20; i++) {
+            const int round = i / 2;
             for (int o = 0; o < channels; o++) {
                 w[o] = (int8_t)(o % 2 ? 127 - o : o - 127);
                 scale[o] = 0.5f; /* multiplier 1/2, 1/4 ...: every odd sum is a tie */
                 bias[o] = round == 7 ? (o % 2 ? INT32_MAX - 65536 : 65536 - INT32_MAX) : o - channels / 2;
             }
-            struct conv_params params = {.weight = w, .scale = scale, .bias_s32 = bias, .relu = round & 1,
+            struct conv_params params = {.weight = w,
+                                         .scale = scale,
+                                         .bias_s32 = bias,
+                                         .relu = round & 1,
+                                         .rounding = i % 2 ? ROUNDING_TFLITE : ROUNDING_NEAREST_EVEN,
                                          .in = {1, zero},
                                          .out = {round < 8 ? (float)(1 << round) : 1e-9f, zero / 2}}; /* the last: beyond int32 */
             struct conv_io io = {x, NULL, expected, 1};
-            snprintf(current, sizeof current, "%s ties zero %d round %d", k->name, zero, round);
+            snprintf(current, sizeof current, "%s ties zero %d round %d%s", k->name, zero, round, i % 2 ? " tflite" : "");
             cases++;
             conv_reference(PRECISION_INT8, &s, &params, &io);
             void *memory, *scratch;
@@ -588,6 +596,83 @@ static void check_specification(void)
             fail("ties must go to even");
     }
     cases += 10;
+}
+
+/* The rule of TensorFlow Lite: ties up, then away from zero, which is not once to nearest. */
+static void check_tflite(const struct kernels *k)
+{
+    static const struct {
+        double factor;
+        int32_t m, shift;
+    } factors[] = {{0, 0, 0},
+                   {0.5, 1 << 30, 0},
+                   {1, 1 << 30, 1},
+                   {0.75, 1610612736, 0},
+                   {0.375, 1610612736, -1},
+                   {1 - 1e-12, 1 << 30, 1},
+                   {0x1p-32, 1 << 30, -31},
+                   {0x1p-33, 0, 0},
+                   {0x1p30, 1 << 30, 31}};
+    static const struct {
+        int32_t x, shift, want; /* m is 2^30: x * 2^(shift - 1) */
+    } products[] = {{1, 0, 1},
+                    {3, 0, 2},
+                    {-1, 0, 0},
+                    {-3, 0, -1}, /* halves go up */
+                    {2, -1, 1},
+                    {-2, -1, -1},
+                    {6, -1, 2},
+                    {-6, -1, -2}, /* then away from zero */
+                    {1, -1, 1},
+                    {5, -1, 2},
+                    {-5, -1, -1}, /* 0.25 is 0.5, and that is 1 */
+                    {7, 3, 28},
+                    {1 << 30, 3, 1 << 30},
+                    {-(1 << 30), 3, -(1 << 30)},
+                    {INT32_MAX, -31, 1},
+                    {INT32_MIN, 0, -(1 << 30)}};
+    snprintf(current, sizeof current, "%s tflite", k->name);
+    for (size_t i = 0; i < COUNT(factors); i++, cases++) {
+        int32_t m = -1, shift = -1;
+        tflite_multiplier(factors[i].factor, &m, &shift);
+        if (m != factors[i].m || shift != factors[i].shift)
+            fail("multiplier");
+    }
+    for (size_t i = 0; i < COUNT(products); i++, cases++)
+        if (tflite_multiply(products[i].x, 1 << 30, products[i].shift) != products[i].want)
+            fail("product");
+
+    /* Every sum is a tie: halves of 1, 3, 5, -1, -3. The clamp is at the zero point, with ReLU, and at the ends. */
+    static const int32_t sums[6] = {1, 3, 5, -1, -3, 1000}, half[6] = {1 << 30, 1 << 30, 1 << 30, 1 << 30, 1 << 30, 1 << 30},
+                         none[6];
+    int8_t y[6];
+    tflite_store(sums, 6, 1, 6, half, none, -7, -128, y, 6);
+    if (memcmp(y, (int8_t[]){-6, -5, -4, -7, -8, 127}, 6) != 0)
+        fail("store");
+    tflite_store(sums, 6, 1, 6, half, none, -7, -7, y, 6);
+    if (memcmp(y, (int8_t[]){-6, -5, -4, -7, -7, 127}, 6) != 0)
+        fail("store with ReLU");
+
+    /* 0.5 (7 - -4) + 0.25 (5 - 10) = 4.25, in y 8.5 -> 9; the negative of it; ReLU; and 0.5 * 131 + 0.25 * 117 beyond the end */
+    const struct quant in = {0.5f, -4}, to = {0.25f, 10}, qy = {0.5f, 1};
+    const int8_t a[4] = {7, -15, -15, 127}, b[4] = {5, 15, 15, 127};
+    tflite_add_run(4, 0, &in, &to, &qy, a, b, y, 0, 2);
+    tflite_add_run(4, 0, &in, &to, &qy, a, b, y, 1, 2);
+    if (memcmp(y, (int8_t[]){10, -8, -8, 127}, 4) != 0)
+        fail("add");
+    tflite_add_run(4, 1, &in, &to, &qy, a, b, y, 0, 1);
+    if (memcmp(y, (int8_t[]){10, 1, 1, 127}, 4) != 0)
+        fail("add with ReLU");
+
+    /* AVERAGE_POOL_2D: 2 / 4 and -2 / 4 leave zero. MEAN: (-108 + 16) * 2 / 4 = -46, (103 + 16) * 2 / 4 = 59.5; of 3 pixels 2 * 2
+     * / 3 */
+    const int8_t small[8] = {1, -1, 1, -1, 0, 0, 0, 0}, q[8] = {-128, 127, 3, -4, 10, -20, 7, 0}, three[3] = {-3, -3, -4};
+    tflite_avgpool_run(k, 4, 2, &in, &in, small, y, 1, 0, 1);
+    tflite_avgpool_run(k, 4, 2, &in, &to, q, y + 2, 1, 0, 1);
+    tflite_avgpool_run(k, 3, 1, &in, &to, three, y + 4, 1, 0, 1);
+    if (memcmp(y, (int8_t[]){1, -1, -36, 70, 11}, 5) != 0)
+        fail("mean");
+    cases += 7;
 }
 
 static void check_pools(const struct kernels *k)
@@ -888,6 +973,7 @@ int main(int argc, char **argv)
             check_half_range(&only);
         }
         check_pools(k);
+        check_tflite(k);
         check_vectors(k);
         printf("%s: %lu cases\n", k->name, cases - before);
     }
