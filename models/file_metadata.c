@@ -107,6 +107,17 @@ static int read_quants(const cJSON *quantization, struct network *n, struct err 
     return r;
 }
 
+static int read_rounding(const cJSON *quantization, struct network *n, struct err *e)
+{
+    const cJSON *o = cJSON_GetObjectItemCaseSensitive(quantization, "rounding");
+    if (!o)
+        return 0;
+    if (!cJSON_IsString(o) || strcmp(o->valuestring, "tflite") != 0)
+        return err_set(e, ERR_INPUT, "quantization: rounding must be \"tflite\" where it is given");
+    n->rounding = ROUNDING_TFLITE;
+    return rounding_check(n, e);
+}
+
 /* What the kernels take for granted (kernels/pool.h, conv.h) about the quantisation of one node. */
 static int check_quant(const struct network *n, int node, struct err *e)
 {
@@ -185,7 +196,8 @@ int metadata_parse(const char *const values[FILE_KEYS], struct network *out, str
         cJSON_Delete(quantization);
         return -1;
     }
-    int r = out->precision == PRECISION_INT8 ? read_quants(quantization, out, e) : 0;
+    int r =
+        out->precision == PRECISION_INT8 ? read_quants(quantization, out, e) || read_rounding(quantization, out, e) ? -1 : 0 : 0;
     cJSON_Delete(quantization);
     for (int i = 0; out->quants && i < out->graph.count && r == 0; i++)
         r = check_quant(out, i, e);

@@ -29,7 +29,7 @@ static int add_quant(cJSON *tensors, const char *node, struct quant q)
     return o && cJSON_AddRawToObject(o, "scale", scale) && cJSON_AddNumberToObject(o, "zero_point", q.zero);
 }
 
-/* int8: the text of n->quantization with `tensors` as n->quants says, at its end. */
+/* int8: the text of n->quantization with `rounding` and `tensors` as n says, at its end. */
 static int quantization_to_json(const struct network *n, char **out, struct err *e)
 {
     cJSON *o = n->quantization ? json_parse(n->quantization, strlen(n->quantization), e) : cJSON_CreateObject();
@@ -39,9 +39,11 @@ static int quantization_to_json(const struct network *n, char **out, struct err 
         cJSON_Delete(o);
         return err_set(e, ERR_INPUT, "quantization: not a JSON object");
     }
+    cJSON_DeleteItemFromObjectCaseSensitive(o, "rounding");
     cJSON_DeleteItemFromObjectCaseSensitive(o, "tensors");
+    int ok = n->rounding != ROUNDING_TFLITE || cJSON_AddStringToObject(o, "rounding", "tflite");
     cJSON *tensors = cJSON_AddObjectToObject(o, "tensors");
-    int ok = tensors != NULL;
+    ok = ok && tensors;
     for (int i = 0; ok && i < n->graph.count; i++)
         ok = add_quant(tensors, n->graph.nodes[i].name, n->quants[i]);
     *out = ok ? cJSON_PrintUnformatted(o) : NULL;

@@ -73,6 +73,15 @@ int step_writes_logits(const struct network *n, const struct step *s)
            !n->graph.nodes[s->node].keep_output;
 }
 
+/* TensorFlow Lite multiplies scales in double, but in float in a dense layer with one scale for all channels. */
+static int product_in_float(const struct node *n, const struct layer *l)
+{
+    int c = 1;
+    while (c < n->c && l->scale[c] == l->scale[0])
+        c++;
+    return n->op == OP_DENSE && c == n->c;
+}
+
 /* A layer_fn: packs the weights of one node; several threads pack several nodes. */
 static int pack(void *user, const struct network *n, int node, const struct layer *l, struct err *e)
 {
@@ -90,6 +99,8 @@ static int pack(void *user, const struct network *n, int node, const struct laye
         params.in = n->quants[step->in[0]];
         params.out = n->quants[step->node];
         params.float_out = step_writes_logits(n, step);
+        params.rounding = n->rounding;
+        params.product_in_float = product_in_float(&n->graph.nodes[node], l);
         if (step->in[1] >= 0)
             params.residual = n->quants[step->in[1]];
         int channel = conv_check_s8(&shape, &params);
@@ -143,6 +154,7 @@ static int copy_header(const struct network *from, struct network *to, struct er
     memcpy(to->name, from->name, sizeof to->name);
     memcpy(to->digest, from->digest, sizeof to->digest);
     to->precision = from->precision;
+    to->rounding = from->rounding;
     to->preprocess = from->preprocess;
     if (graph_copy(&from->graph, &to->graph, e) < 0)
         return -1;
@@ -170,7 +182,7 @@ int model_from_network(const struct network *n, const struct kernels *k, struct 
     struct model *m = model_new(k, e);
     if (!m)
         return -1;
-    int bad = copy_header(n, &m->net, e) < 0 || prepare(m, n, e) < 0;
+    int bad = copy_header(n, &m->net, e) < 0 || rounding_check(n, e) < 0 || prepare(m, n, e) < 0;
     for (int i = 0; !bad && i < n->graph.count; i++)
         if (node_has_weights(&n->graph.nodes[i]))
             bad = pack(m, n, i, &n->layers[i], e);

@@ -35,6 +35,15 @@ int precision_parse(const char *text, enum precision *out, struct err *e)
     return err_set(e, ERR_INPUT, "no precision is called '%.32s'; there are fp32, fp16, hybrid, int8", text);
 }
 
+int rounding_check(const struct network *n, struct err *e)
+{
+    for (int i = 0; n->rounding == ROUNDING_TFLITE && i < n->graph.count; i++)
+        if (node_has_weights(&n->graph.nodes[i]) && !n->graph.nodes[i].keep_output)
+            return err_set(e, ERR_INPUT, "quantization: rounding is tflite, so node '%s' must have keep_output",
+                           n->graph.nodes[i].name);
+    return 0;
+}
+
 size_t weight_bytes(enum precision p)
 {
     return p == PRECISION_FP32 ? 4 : p == PRECISION_FP16 ? 2 : 1;

@@ -30,6 +30,7 @@ struct network {
     struct graph graph;
     struct layer *layers;   /* [graph.count] */
     struct quant *quants;   /* [graph.count], output of each node; int8 only, else NULL */
+    enum rounding rounding; /* int8. ROUNDING_TFLITE: every conv and dense has keep_output */
     struct preprocess preprocess;
     char **labels;          /* [label_count]; label_count is 0 or the number of classes */
     int label_count;
@@ -41,6 +42,9 @@ struct network {
 
 void network_free(struct network *n); /* empty and half-built are fine; leaves it empty */
 void layer_free(struct layer *l);     /* leaves it empty */
+
+/* 0 unless a node would mean nothing under n->rounding: ROUNDING_TFLITE knows neither sums within an add nor float logits. */
+int rounding_check(const struct network *n, struct err *e);
 
 /* "fp32" ... and back; -1 with e listing the names. */
 const char *precision_name(enum precision p);

@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "kernels/half.h"
+#include "kernels/tflite.h"
 #include "models/model_parts.h"
 
 struct session {
@@ -28,11 +29,12 @@ struct session {
     } table;
 };
 
-static int8_t quantise(float x, const struct quant *q)
+static int8_t quantise(const struct network *n, float x)
 {
+    const struct quant *q = &n->quants[0];
     float v = x / q->scale;
     v = v < -512 ? -512 : v > 512 ? 512 : v;
-    long y = lrintf(v) + q->zero;
+    long y = (n->rounding == ROUNDING_TFLITE ? lroundf(v) : lrintf(v)) + q->zero;
     return (int8_t)(y < -128 ? -128 : y > 127 ? 127 : y);
 }
 
@@ -43,7 +45,7 @@ static void make_table(struct session *s)
         for (int i = 0; i < 256; i++) {
             float v = preprocess_value(&n->preprocess, c, (uint8_t)i);
             if (n->precision == PRECISION_INT8)
-                s->table.s8[c][i] = quantise(v, &n->quants[0]);
+                s->table.s8[c][i] = quantise(n, v);
             else if (n->precision == PRECISION_FP16)
                 s->table.f16[c][i] = half_from_float(v);
             else
@@ -137,7 +139,7 @@ void session_set_values(struct session *s, int index, const float *x)
     void *to = input(s, index);
     if (n->precision == PRECISION_INT8)
         for (size_t i = 0; i < count; i++)
-            ((int8_t *)to)[i] = quantise(x[i], &n->quants[0]);
+            ((int8_t *)to)[i] = quantise(n, x[i]);
     else if (n->precision == PRECISION_FP16)
         for (size_t i = 0; i < count; i++)
             ((uint16_t *)to)[i] = half_from_float(x[i]);
@@ -176,12 +178,20 @@ static void run_task(void *user, size_t task)
         break;
     }
     case OP_AVGPOOL:
-        avgpool_run(model_kernels(s->model), n->precision, in->h * in->w, in->c, q ? &q[step->in[0]] : NULL,
-                    q ? &q[step->node] : NULL, x, y, w->images, t, s->tasks);
+        if (n->rounding == ROUNDING_TFLITE)
+            tflite_avgpool_run(model_kernels(s->model), in->h * in->w, in->c, &q[step->in[0]], &q[step->node], x, y, w->images, t,
+                               s->tasks);
+        else
+            avgpool_run(model_kernels(s->model), n->precision, in->h * in->w, in->c, q ? &q[step->in[0]] : NULL,
+                        q ? &q[step->node] : NULL, x, y, w->images, t, s->tasks);
         break;
     case OP_ADD:
-        add_run(n->precision, (size_t)w->images * (size_t)node->h * (size_t)node->w * (size_t)node->c, step->relu,
-                q ? &q[step->in[0]] : NULL, q ? &q[step->in[1]] : NULL, q ? &q[step->node] : NULL, x, x2, y, t, s->tasks);
+        if (n->rounding == ROUNDING_TFLITE)
+            tflite_add_run((size_t)w->images * (size_t)node->h * (size_t)node->w * (size_t)node->c, step->relu, &q[step->in[0]],
+                           &q[step->in[1]], &q[step->node], x, x2, y, t, s->tasks);
+        else
+            add_run(n->precision, (size_t)w->images * (size_t)node->h * (size_t)node->w * (size_t)node->c, step->relu,
+                    q ? &q[step->in[0]] : NULL, q ? &q[step->in[1]] : NULL, q ? &q[step->node] : NULL, x, x2, y, t, s->tasks);
         break;
     case OP_SHORTCUT: {
         struct shortcut_shape shape = {in->h,   in->w,          in->c,          node->h,         node->w,

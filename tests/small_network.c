@@ -123,9 +123,10 @@ static int same_bytes(const void *a, const void *b, size_t size)
 
 int same_network(const struct network *a, const struct network *b)
 {
-    if (strcmp(a->name, b->name) != 0 || a->precision != b->precision || a->graph.count != b->graph.count ||
-        a->graph.output != b->graph.output || a->label_count != b->label_count || !same_text(a->provenance, b->provenance) ||
-        !same_text(a->accuracy, b->accuracy) || (a->precision != PRECISION_INT8 && !same_text(a->quantization, b->quantization)))
+    if (strcmp(a->name, b->name) != 0 || a->precision != b->precision || a->rounding != b->rounding ||
+        a->graph.count != b->graph.count || a->graph.output != b->graph.output || a->label_count != b->label_count ||
+        !same_text(a->provenance, b->provenance) || !same_text(a->accuracy, b->accuracy) ||
+        (a->precision != PRECISION_INT8 && !same_text(a->quantization, b->quantization)))
         return 0;
     char *x = preprocess_to_json(&a->preprocess), *y = preprocess_to_json(&b->preprocess);
     int same = strcmp(x, y) == 0;

@@ -26,9 +26,12 @@
 static void round_trip(void **state)
 {
     (void)state;
-    for (int p = 0; p < PRECISIONS; p++) {
-        struct network n = make_network((enum precision)p), back, header;
+    for (int p = 0; p <= PRECISIONS; p++) { /* the last: int8 as TensorFlow Lite rounds it */
+        struct network n = make_network(p < PRECISIONS ? (enum precision)p : PRECISION_INT8), back, header;
         struct err e;
+        n.rounding = p < PRECISIONS ? ROUNDING_NEAREST_EVEN : ROUNDING_TFLITE;
+        for (int i = 0; i < n.graph.count; i++)
+            n.graph.nodes[i].keep_output = n.rounding == ROUNDING_TFLITE && node_has_weights(&n.graph.nodes[i]);
         write_good(&n);
         if (model_file_read(model, &back, &e))
             fail_msg("%s", e.text);
@@ -253,7 +256,7 @@ static void writer_refuses(void **state)
     size_t size, size2;
     write_good(&good);
     uint8_t *bytes = slurp(model, &size);
-    for (int i = 0; i < 8; i++) {
+    for (int i = 0; i < 9; i++) {
         struct network n = make_network(i < 5 ? PRECISION_FP32 : PRECISION_INT8);
         struct err e = {0};
         if (i == 0)
@@ -270,6 +273,8 @@ static void writer_refuses(void **state)
             n.quants[0].zero = 128;
         else if (i == 6)
             n.quants[7].scale = NAN;
+        else if (i == 7)
+            n.rounding = ROUNDING_TFLITE; /* of layers without keep_output */
         else
             ((int8_t *)n.layers[1].weight)[2] = -128;
         assert_int_equal(model_file_write(model, &n, &e), -1);
