@@ -26,11 +26,11 @@ struct options {
 
 static const struct ctl_option options[] = {
     {"output", 'o', CTL_TEXT, offsetof(struct options, output), 0, 0, "DIR|FILE",
-     "where to write: FILE.safetensors, or fp32.safetensors in DIR"},
+     "where to write: FILE.safetensors, or fp32.safetensors (int8 from a quantised one) in DIR"},
     {"name", 0, CTL_TEXT, offsetof(struct options, name), 0, 0, "N", "the model's name (default: from the output's name)"},
     {"labels", 0, CTL_TEXT, offsetof(struct options, labels), 0, 0, "FILE", "names of the classes, one per line or a JSON array"},
     {"preprocess", 0, CTL_TEXT, offsetof(struct options, preprocess), 0, 0, "P",
-     "imagenet, cifar10 or FILE.json (default: imagenet for a 7x7 stem, else cifar10)"},
+     "imagenet, cifar10 or FILE.json (default: imagenet for a 7x7 or deep stem, else cifar10)"},
     {"arch", 0, CTL_TEXT, offsetof(struct options, arch), 0, 0, "NAME",
      "what the checkpoint has to be, e.g. resnet50 or resnet50-v1"},
     {"json", 0, CTL_FLAG, offsetof(struct options, json), 0, 0, NULL, "print the result as JSON"},
@@ -39,7 +39,8 @@ static const struct ctl_option options[] = {
 
 static const struct ctl_usage usage = {
     "import CHECKPOINT -o DIR|FILE [--name N] [--labels FILE] [--preprocess P] [--arch NAME] [--json]",
-    "Reads a ResNet from a .safetensors checkpoint, folds its batch norms and writes the fp32 model file.", options, 1, 1};
+    "Reads a ResNet from a checkpoint (safetensors or PyTorch's .pth), folds its batch norms and writes the model file.", options,
+    1, 1};
 
 static const char *const cifar10_labels[] = {"airplane", "automobile", "bird",  "cat",  "deer",
                                              "dog",      "frog",       "horse", "ship", "truck"};
@@ -80,18 +81,24 @@ static int set_labels(const struct options *o, struct network *n, struct err *e)
     return 0;
 }
 
-/* The last part of a path without .safetensors, other characters than a name may have replaced. 0: nothing is left of it. */
+/* The last part of a path without a checkpoint's suffix, other characters than a name may have replaced. 0: nothing is left of
+ * it. */
 static int name_from_path(const char *path, char name[NETWORK_NAME_MAX])
 {
+    static const char *const suffixes[] = {".safetensors", ".pth", ".pt", ".onnx", ".tflite"};
     size_t end = strlen(path);
     while (end > 1 && path[end - 1] == '/')
         end--;
     size_t start = end;
     while (start > 0 && path[start - 1] != '/')
         start--;
-    size_t suffix = strlen(".safetensors");
-    if (end - start > suffix && !strncmp(path + end - suffix, ".safetensors", suffix))
-        end -= suffix;
+    for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++) {
+        size_t suffix = strlen(suffixes[i]);
+        if (end - start > suffix && !strncmp(path + end - suffix, suffixes[i], suffix)) {
+            end -= suffix;
+            break;
+        }
+    }
     while (start < end && path[start] == '.')
         start++;
     size_t n = 0;

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "models/checkpoint/pth.h"
 #include "models/checkpoint/tensors.h"
 #include "models/input.h"
 #include "models/resnet.h"
@@ -41,6 +42,20 @@ static int import_safetensors(const char *path, const struct import_options *o, 
     return tensors_open_safetensors(path, &t, e) < 0 ? -1 : import_tensors(t, path, o, out, e);
 }
 
+/* A zip archive, or a pickle as it is, which pth_open refuses with the way out. */
+static int probe_pth(const struct start *s)
+{
+    const unsigned char *b = s->bytes;
+    return s->size >= 4 &&
+           ((b[0] == 'P' && b[1] == 'K' && b[2] < 8 && b[3] == b[2] + 1) || (b[0] == 0x80 && b[1] >= 2 && b[1] <= 5));
+}
+
+static int import_pth(const char *path, const struct import_options *o, struct network *out, struct err *e)
+{
+    struct tensors *t;
+    return pth_open(path, &t, e) < 0 ? -1 : import_tensors(t, path, o, out, e);
+}
+
 /* ---- the table ---- */
 
 static const struct reader {
@@ -51,6 +66,7 @@ static const struct reader {
 } readers[] = {
     /* sure signs first */
     {"safetensors", {".safetensors"}, probe_safetensors, import_safetensors},
+    {"PyTorch", {".pth", ".pt"}, probe_pth, import_pth},
 };
 
 enum { READERS = sizeof readers / sizeof *readers };

@@ -207,6 +207,14 @@ static float to_float(enum st_dtype d, const unsigned char *p)
     return v.u8 != 0;
 }
 
+void st_floats(enum st_dtype d, const void *bytes, int64_t count, float *out)
+{
+    const size_t size = st_dtype_bytes(d);
+    const unsigned char *p = bytes;
+    for (int64_t i = 0; i < count; i++)
+        out[i] = to_float(d, p + (size_t)i * size);
+}
+
 int st_read_float(const struct st_file *f, const struct st_tensor *t, float *out, struct err *e)
 {
     if (t->dtype == ST_F32)
@@ -218,8 +226,8 @@ int st_read_float(const struct st_file *f, const struct st_tensor *t, float *out
         uint64_t n = t->end - at < sizeof part ? t->end - at : sizeof part;
         if (input_read(f->fd, part, n, f->data + at, e) < 0)
             return fail_tensor(f, t, e);
-        for (uint64_t i = 0; i < n; i += size)
-            *out++ = to_float(t->dtype, part + i);
+        st_floats(t->dtype, part, (int64_t)(n / size), out);
+        out += n / size;
         at += n;
     }
     return 0;

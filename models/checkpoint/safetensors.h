@@ -59,6 +59,9 @@ void st_will_read(const struct st_file *f, uint64_t begin, uint64_t end);
 /* Reads a floating-point tensor of any float dtype (F64 F32 F16 BF16), or an integer one, as floats; out holds count floats. */
 int st_read_float(const struct st_file *f, const struct st_tensor *t, float *out, struct err *e);
 
+/* count elements as they lie in a file, as floats. */
+void st_floats(enum st_dtype d, const void *bytes, int64_t count, float *out);
+
 size_t st_dtype_bytes(enum st_dtype d);
 const char *st_dtype_name(enum st_dtype d);
 
