@@ -46,7 +46,8 @@ enum rounding { ROUNDING_NEAREST_EVEN, ROUNDING_TFLITE };
 
 /* What one convolution computes; all pointers are borrowed for the duration of the call that gets them. */
 struct conv_params {
-    const void *weight;      /* float (fp32), half as uint16_t (fp16), int8_t in [-127, 127] (hybrid, int8) */
+    const void *weight;      /* float (fp32), half as uint16_t (fp16), int8_t (hybrid, int8): in [-127, 127], but for
+                                one weight of each output channel, which may be -128 */
     const float *scale;      /* [O] of the weights: hybrid and int8 */
     const float *bias;       /* [O] float precisions; NULL is zero */
     const int32_t *bias_s32; /* [O] int8, in units of in.scale * scale[o]; NULL is zero */

@@ -120,10 +120,16 @@ static int64_t find_not_finite_half(const uint16_t *v, int64_t count)
     return -1;
 }
 
-static int64_t find_minus_128(const int8_t *v, int64_t count)
+/* Index of the second -128 of an output channel, or -1: kernels/conv.h allows one. */
+static int64_t find_minus_128(const int8_t *v, int64_t channels, int64_t depth)
 {
-    const int8_t *at = memchr(v, (unsigned char)-128, (size_t)count);
-    return at ? at - v : -1;
+    for (int64_t o = 0; o < channels; o++, v += depth) {
+        const int8_t *first = memchr(v, (unsigned char)-128, (size_t)depth);
+        const int8_t *second = first ? memchr(first + 1, (unsigned char)-128, (size_t)(v + depth - first - 1)) : NULL;
+        if (second)
+            return o * depth + (second - v);
+    }
+    return -1;
 }
 
 static int check_scales(const struct network *n, int node, const struct layer *l, struct err *e)
@@ -154,10 +160,10 @@ int layer_check(const struct network *n, int node, const struct layer *l, struct
     else if (n->precision == PRECISION_FP16)
         i = find_not_finite_half(l->weight, weights);
     else
-        i = find_minus_128(l->weight, weights);
+        i = find_minus_128(l->weight, n->graph.nodes[node].c, weights / n->graph.nodes[node].c);
     if (i >= 0)
         return bad(n, node, "weight", i, e,
-                   has_scale(n->precision) ? "is -128; weights are -127 to 127" : "is not a finite number");
+                   has_scale(n->precision) ? "is the second -128 of its output channel" : "is not a finite number");
     if (has_scale(n->precision) && check_scales(n, node, l, e))
         return -1;
     i = int8 ? -1 : find_not_finite(l->bias, n->graph.nodes[node].c);

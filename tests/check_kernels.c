@@ -250,6 +250,9 @@ static void check_conv(const struct kernels *k, enum precision p, const struct c
     fill_activations(p, x.data, in);
     fill_activations(p, r.data, out);
     fill_weights(p, w.data, channels * depth);
+    if (p == PRECISION_INT8 || p == PRECISION_HYBRID) /* each channel may hold -128 once */
+        for (size_t o = 0; o < channels; o += rnd() % 4 + 1)
+            ((int8_t *)w.data)[o * depth + rnd() % depth] = -128;
     for (size_t o = 0; o < channels; o++) {
         ((float *)(void *)scale.data)[o] = uniform(0.001f, 0.02f);
         if (p == PRECISION_INT8)

@@ -276,7 +276,7 @@ static void writer_refuses(void **state)
         else if (i == 7)
             n.rounding = ROUNDING_TFLITE; /* of layers without keep_output */
         else
-            ((int8_t *)n.layers[1].weight)[2] = -128;
+            ((int8_t *)n.layers[1].weight)[2] = -128; /* the second */
         assert_int_equal(model_file_write(model, &n, &e), -1);
         assert_non_null(strstr(e.text, model));
         network_free(&n);

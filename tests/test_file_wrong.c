@@ -235,7 +235,8 @@ static void wrong_files(void **state)
         {PRECISION_FP16, BYTES, "conv1.weight", NULL, NULL, 10, 0xfe01, "conv1.weight"},
         {PRECISION_FP16, FLOAT, "fc.bias", NULL, NULL, 0, NAN, "fc.bias"},
         {PRECISION_HYBRID, BYTE, "fc.weight", NULL, NULL, 3, 0x81, NULL},
-        {PRECISION_HYBRID, BYTE, "fc.weight", NULL, NULL, 3, 0x80, "fc.weight"},
+        {PRECISION_HYBRID, BYTE, "fc.weight", NULL, NULL, 3, 0x80, NULL}, /* once in a channel */
+        {PRECISION_HYBRID, BYTES, "fc.weight", NULL, NULL, 2, 0x8080, "fc.weight"},
         {PRECISION_HYBRID, FLOAT, "fc.scale", NULL, NULL, 3, 0, "fc.scale"},
         {PRECISION_HYBRID, FLOAT, "fc.scale", NULL, NULL, 3, -1, "fc.scale"},
         {PRECISION_HYBRID, FLOAT, "fc.scale", NULL, NULL, 3, NAN, "fc.scale"},

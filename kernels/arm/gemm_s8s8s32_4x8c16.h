@@ -2,7 +2,7 @@
 //
 // gemm_s8s8s32_4x8c16.h - what the two orders of the ARMv8.0 int8 tile share.
 //
-// SMULL and SMLAL2 add two products in 16 bits (2 * 128 * 127 = 32512 fits because weights are never -128), SADALP adds
+// SMULL and SMLAL2 add two products in 16 bits (128 * 128 + 128 * 127 = 32640 fits: a column holds -128 at most once), SADALP adds
 // neighbouring lanes into 32 bits. 16 depths lie along the lanes and are added up at the end. Where only one pipe multiplies,
 // this is twice as fast as multiplying by lane.
 //
