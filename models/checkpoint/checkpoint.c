@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: MIT
 
+#include "config.h"
+
 #include "models/checkpoint/checkpoint.h"
 
 #include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "models/checkpoint/onnx.h"
 #include "models/checkpoint/pth.h"
 #include "models/checkpoint/tensors.h"
 #include "models/input.h"
@@ -56,6 +59,25 @@ static int import_pth(const char *path, const struct import_options *o, struct n
     return pth_open(path, &t, e) < 0 ? -1 : import_tensors(t, path, o, out, e);
 }
 
+/* ---- ONNX ---- */
+
+/* Field 1 is the version of the format, and a writer's name or the graph follows: protobuf has no surer sign. */
+static int probe_onnx(const struct start *s)
+{
+    return s->size > 2 && s->bytes[0] == 0x08 && s->bytes[1] > 0 && s->bytes[1] < 64 && (s->bytes[2] & 7) == 2 &&
+           s->bytes[2] < 0x80;
+}
+
+#ifndef HAVE_ONNX
+int onnx_import(const char *path, const struct import_options *o, struct network *out, struct err *e)
+{
+    (void)o;
+    (void)out;
+    return err_set(e, ERR_UNSUPPORTED, "%s: an ONNX model; reading one needs protobuf-c, without which this program was built",
+                   path);
+}
+#endif
+
 /* ---- the table ---- */
 
 static const struct reader {
@@ -67,6 +89,7 @@ static const struct reader {
     /* sure signs first */
     {"safetensors", {".safetensors"}, probe_safetensors, import_safetensors},
     {"PyTorch", {".pth", ".pt"}, probe_pth, import_pth},
+    {"ONNX", {".onnx"}, probe_onnx, onnx_import},
 };
 
 enum { READERS = sizeof readers / sizeof *readers };
