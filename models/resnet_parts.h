@@ -36,8 +36,9 @@ int build_dense(struct build *b, const char *name, const char *weights, int in);
 /* Option A: every stride-th pixel, zero channels around up to `channels`. */
 int build_option_a(struct build *b, const char *name, int in, int stride, int channels);
 
-/* The mean of 2x2 pixels, as a convolution of each channel with quarters: exact in float. Odd sides are refused: their last
-   window would have to divide by two. */
+/* The mean of 2x2 pixels, as a convolution with quarters on the diagonal of each tap: exact in float; in int8 the mean gets a
+   scale of its own, one rounding more than a projection without it. Odd sides are refused: their last window would have to divide
+   by two. */
 int build_halve(struct build *b, const char *name, int in);
 
 #endif

@@ -274,13 +274,32 @@ static void averaging_projections(void **unused)
         assert_string_not_equal(n.graph.nodes[i].name, "layer1.0.downsample.pool");
     int at = node(&n, "layer2.0.downsample.pool");
     const struct node *p = &n.graph.nodes[at], *c = &n.graph.nodes[node(&n, "layer2.0.downsample")];
-    assert_true(p->kernel_h == 2 && p->kernel_w == 2 && p->stride_h == 2 && p->stride_w == 2 && p->groups == 16 && p->c == 16);
+    assert_true(p->kernel_h == 2 && p->kernel_w == 2 && p->stride_h == 2 && p->stride_w == 2 && p->groups == 1 && p->c == 16);
     assert_true(p->pad_top == 0 && p->pad_bottom == 0 && p->h == 28 && p->relu == 0);
     assert_true(c->in[0] == at && c->stride_h == 1 && c->kernel_h == 1 && c->relu == 0);
-    for (int i = 0; i < 64; i++)
-        assert_true(((float *)n.layers[at].weight)[i] == 0.25f);
+    const float *w = n.layers[at].weight;
+    for (int o = 0; o < 16; o++)
+        for (int tap = 0; tap < 4; tap++)
+            for (int i = 0; i < 16; i++)
+                assert_true(*w++ == (i == o ? 0.25f : 0));
     for (int i = 0; i < 16; i++)
         assert_true(n.layers[at].bias[i] == 0);
+    network_free(&n);
+}
+
+/* Without a multiple of 16 each channel is a group of its own. */
+static void averaging_few_channels(void **unused)
+{
+    (void)unused;
+    static const struct family f = {7, {1, 1}, 0, 12, 0, 1, "downsample", "fc", {0}, 1};
+    struct network n;
+    struct err e;
+    make(&checkpoint, &f);
+    assert_int_equal(import(&checkpoint, "imagenet", NULL, &n, &e), 0);
+    int at = node(&n, "layer2.0.downsample.pool");
+    assert_int_equal(n.graph.nodes[at].groups, 12);
+    for (int i = 0; i < 48; i++)
+        assert_true(((float *)n.layers[at].weight)[i] == 0.25f);
     network_free(&n);
 }
 
@@ -534,6 +553,7 @@ int main(void)
         cmocka_unit_test(prefixes),
         cmocka_unit_test(option_a),
         cmocka_unit_test(averaging_projections),
+        cmocka_unit_test(averaging_few_channels),
         cmocka_unit_test(odd_sides),
         cmocka_unit_test(hugging_face),
         cmocka_unit_test(heads),
