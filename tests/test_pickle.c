@@ -35,7 +35,7 @@
 static const struct pickle_value *read_ok(struct pickle **p, const unsigned char *bytes, size_t size)
 {
     struct err e = {.text = ""};
-    if (pickle_read(bytes, size, p, &e) < 0) {
+    if (pickle_read(bytes, size, NULL, p, &e) < 0) {
         print_error("%s\n", e.text);
         fail();
     }
@@ -46,7 +46,7 @@ static void refuse(const unsigned char *bytes, size_t size, enum err_code code, 
 {
     struct pickle *p = NULL;
     struct err e = {.text = ""};
-    assert_int_equal(pickle_read(bytes, size, &p, &e), -1);
+    assert_int_equal(pickle_read(bytes, size, NULL, &p, &e), -1);
     assert_null(p);
     if (!strstr(e.text, text) || e.code != code || strncmp(e.text, "byte ", 5) != 0) {
         print_error("expected \"%s\" (%d) in \"%s\" (%d)\n", text, code, e.text, e.code);
@@ -239,7 +239,7 @@ static void cut_anywhere(void **unused)
         assert_non_null(cut);
         memcpy(cut, whole, size);
         unsigned char *exact = realloc(cut, size ? size : 1); /* a sanitizer sees a step beyond */
-        assert_int_equal(pickle_read(exact, size, &p, &e), size == sizeof whole - 1 ? 0 : -1);
+        assert_int_equal(pickle_read(exact, size, NULL, &p, &e), size == sizeof whole - 1 ? 0 : -1);
         free(exact);
     }
 }
@@ -292,7 +292,7 @@ static void limits(void **unused)
     free(bytes);
     struct err e;
     bytes = repeat("N.", 2, "x", 1, PICKLE_BYTES_MAX - 1, "", 0, &size);
-    assert_int_equal(pickle_read(bytes, size, &p, &e), -1);
+    assert_int_equal(pickle_read(bytes, size, NULL, &p, &e), -1);
     assert_non_null(strstr(e.text, "16777217 bytes of pickle, the limit is 16777216"));
     free(bytes);
 }
@@ -305,7 +305,7 @@ static void no_memory(void **unused)
         struct pickle *p = NULL;
         struct err e = {.text = ""};
         scarce_left = n;
-        const int r = pickle_read(PROGRAM(TENSOR("\x01", "K\x02K\x03", "K\x03K\x01")), &p, &e);
+        const int r = pickle_read(PROGRAM(TENSOR("\x01", "K\x02K\x03", "K\x03K\x01")), NULL, &p, &e);
         scarce_left = -1;
         if (r == 0) {
             pickle_free(p);

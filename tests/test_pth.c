@@ -19,28 +19,11 @@
 
 #include "models/checkpoint/checkpoint.h"
 #include "models/checkpoint/pth.h"
+#include "models/checkpoint/pth_archive.h"
 #include "tests/files.h"
 #include "tests/scarce.h"
 
 static char *dir;
-
-#ifndef HAVE_LIBZIP
-
-/* PK: what a zip archive starts with. */
-static void the_library_is_named(void **unused)
-{
-    (void)unused;
-    static const char zip[] = "PK\3\4 and so on";
-    struct network n = {.name = ""};
-    struct err e;
-    files_write(dir, "c.pth", zip, sizeof zip);
-    assert_int_equal(checkpoint_import(files_path(dir, "c.pth"), &(struct import_options){NULL, NULL}, &n, &e), -1);
-    assert_true(e.code == ERR_UNSUPPORTED && strstr(e.text, "c.pth") && strstr(e.text, "libzip"));
-}
-
-#else
-
-#include <zip.h>
 
 /* ---- a pickle being made ---- */
 
@@ -106,41 +89,7 @@ static void put_vector(const char *name, const char *type, const char *key, int 
     put_tensor(name, type, key, count, 0, 1, &count, (int[]){1});
 }
 
-/* ---- an archive being made ---- */
-
-enum how { STORED, COMPRESSED, ENCRYPTED };
-
-static zip_t *archive;
-
-static void start(void)
-{
-    int code;
-    archive = zip_open(files_path(dir, "c.pth"), ZIP_CREATE | ZIP_TRUNCATE, &code);
-    assert_non_null(archive);
-    pickled.size = 0;
-    OPS("\x80\x02}(");
-}
-
-/* bytes must live until finish(). */
-static void entry(const char *name, const void *bytes, size_t size, enum how how)
-{
-    zip_source_t *s = zip_source_buffer(archive, bytes, size, 0);
-    const zip_int64_t i = s ? zip_file_add(archive, name, s, ZIP_FL_OVERWRITE) : -1;
-    assert_true(i >= 0);
-    assert_int_equal(zip_set_file_compression(archive, (zip_uint64_t)i, how == COMPRESSED ? ZIP_CM_DEFLATE : ZIP_CM_STORE, 0), 0);
-    if (how == ENCRYPTED)
-        assert_int_equal(zip_file_set_encryption(archive, (zip_uint64_t)i, ZIP_EM_TRAD_PKWARE, "secret"), 0);
-}
-
-static void finish(const char *pickle_name)
-{
-    OPS("u.");
-    entry(pickle_name, pickled.bytes, pickled.size, STORED);
-    if (zip_close(archive) != 0) {
-        print_error("%s\n", zip_strerror(archive));
-        fail();
-    }
-}
+/* ---- opening ---- */
 
 static struct tensors *open_ok(void)
 {
@@ -179,6 +128,154 @@ static void expect(const struct tensors *t, const char *name, int count, const f
         fail();
     }
     assert_memory_equal(values, expected, (size_t)count * sizeof *values);
+}
+
+/* Opens and reads all; the values of what is read are right. Returns whether all could be read. */
+static int opens_and_reads(void)
+{
+    struct tensors *t = NULL;
+    struct err e = {.text = ""};
+    float values[8];
+    if (pth_open(files_path(dir, "c.pth"), &t, &e) < 0) {
+        assert_true(t == NULL && e.text[0]);
+        return 0;
+    }
+    int fine = 1;
+    for (int i = 0; i < tensors_count(t); i++)
+        if (tensors_get(t, i)->count > 8 || tensors_read(t, i, values, &e) < 0)
+            fine = 0;
+    tensors_close(t);
+    return fine;
+}
+
+/* ---- before PyTorch 1.6 ---- */
+
+static const char magic[] = PTH_LEGACY_MAGIC, version[] = "\x80\x02M\xe9\x03.",
+                  machine[] = "\x80\x02}X\x0d\0\0\0little_endian\x88s.";
+
+/* Two tensors in two storages; the keys' pickle and the storages come behind the object. */
+static void start_legacy(const char *version_pickle, size_t version_size, const char *machine_pickle, size_t machine_size)
+{
+    pickled.size = 0;
+    put(magic, sizeof magic - 1);
+    put(version_pickle, version_size);
+    put(machine_pickle, machine_size);
+    OPS("\x80\x02}(");
+    put_text("state_dict");
+    OPS("}(");
+    put_vector("a", "FloatStorage", "94001", 3);
+    put_tensor("b", "HalfStorage", "7", 4, 1, 2, (int[]){2, 1}, (int[]){2, 1});
+    OPS("uu.\x80\x02](");
+}
+
+static void finish_legacy(const char *first, int64_t first_count, const char *second, int64_t second_count)
+{
+    static const uint16_t halves[4] = {0, 0x3c00, 0x4000, 0x4200};
+    put_text(first);
+    put_text(second);
+    OPS("e.");
+    put(&first_count, 8);
+    put(halves, sizeof halves);
+    put(&second_count, 8);
+    put(numbers + 1, 12);
+    files_write(dir, "c.pth", pickled.bytes, pickled.size);
+}
+
+static void before_zip_archives(void **unused)
+{
+    (void)unused;
+    start_legacy(version, sizeof version - 1, machine, sizeof machine - 1);
+    finish_legacy("7", 4, "94001", 3);
+    struct tensors *t = open_ok();
+    assert_int_equal(tensors_count(t), 2);
+    expect(t, "a", 3, numbers + 1);
+    expect(t, "b", 2, (float[]){1, 3});
+    tensors_close(t);
+    for (size_t cut = 0; cut < pickled.size; cut++) {
+        files_write(dir, "c.pth", pickled.bytes, cut);
+        assert_false(opens_and_reads());
+    }
+    for (size_t at = 0; at < pickled.size; at++) {
+        pickled.bytes[at] ^= 0x55;
+        files_write(dir, "c.pth", pickled.bytes, pickled.size);
+        opens_and_reads();
+        pickled.bytes[at] ^= 0x55;
+    }
+    files_write(dir, "c.pth", pickled.bytes, pickled.size - 1);
+    refuse(ERR_DAMAGED, "the file ends inside storage 94001: truncated");
+    start_legacy(version, sizeof version - 1, machine, sizeof machine - 1);
+    finish_legacy("7", 5, "94001", 3);
+    refuse(ERR_DAMAGED, "storage 7 has 5 elements, its tensor says 4");
+    start_legacy(version, sizeof version - 1, machine, sizeof machine - 1);
+    finish_legacy("7", 4, "7", 4);
+    refuse(ERR_DAMAGED, "tensor a: storage 94001 is not in the file");
+    start_legacy(version, sizeof version - 1, machine, sizeof machine - 1);
+    finish_legacy("8", 4, "94001", 3);
+    refuse(ERR_DAMAGED, "a storage that no tensor has");
+    start_legacy("M\xea\x03.", 4, machine, sizeof machine - 1);
+    finish_legacy("7", 4, "94001", 3);
+    refuse(ERR_UNSUPPORTED, "other than 1001");
+    start_legacy(version, sizeof version - 1, "}X\x0d\0\0\0little_endian\x89s.", 22);
+    finish_legacy("7", 4, "94001", 3);
+    refuse(ERR_UNSUPPORTED, "not little endian");
+    files_write(dir, "c.pth", "\x80\x02N.", 4);
+    refuse(ERR_UNSUPPORTED, "not what torch.save writes");
+    unlink(files_path(dir, "c.pth"));
+    refuse(ERR_NOT_FOUND, "No such file");
+}
+
+#ifndef HAVE_LIBZIP
+
+/* PK: what a zip archive starts with. */
+static void the_library_is_named(void **unused)
+{
+    (void)unused;
+    static const char zip[] = "PK\3\4 and so on";
+    struct network n = {.name = ""};
+    struct err e;
+    files_write(dir, "c.pth", zip, sizeof zip);
+    assert_int_equal(checkpoint_import(files_path(dir, "c.pth"), &(struct import_options){NULL, NULL}, &n, &e), -1);
+    assert_true(e.code == ERR_UNSUPPORTED && strstr(e.text, "c.pth") && strstr(e.text, "libzip"));
+}
+
+#else
+
+#include <zip.h>
+
+/* ---- an archive being made ---- */
+
+enum how { STORED, COMPRESSED, ENCRYPTED };
+
+static zip_t *archive;
+
+static void start(void)
+{
+    int code;
+    archive = zip_open(files_path(dir, "c.pth"), ZIP_CREATE | ZIP_TRUNCATE, &code);
+    assert_non_null(archive);
+    pickled.size = 0;
+    OPS("\x80\x02}(");
+}
+
+/* bytes must live until finish(). */
+static void entry(const char *name, const void *bytes, size_t size, enum how how)
+{
+    zip_source_t *s = zip_source_buffer(archive, bytes, size, 0);
+    const zip_int64_t i = s ? zip_file_add(archive, name, s, ZIP_FL_OVERWRITE) : -1;
+    assert_true(i >= 0);
+    assert_int_equal(zip_set_file_compression(archive, (zip_uint64_t)i, how == COMPRESSED ? ZIP_CM_DEFLATE : ZIP_CM_STORE, 0), 0);
+    if (how == ENCRYPTED)
+        assert_int_equal(zip_file_set_encryption(archive, (zip_uint64_t)i, ZIP_EM_TRAD_PKWARE, "secret"), 0);
+}
+
+static void finish(const char *pickle_name)
+{
+    OPS("u.");
+    entry(pickle_name, pickled.bytes, pickled.size, STORED);
+    if (zip_close(archive) != 0) {
+        print_error("%s\n", zip_strerror(archive));
+        fail();
+    }
 }
 
 /* ---- tests ---- */
@@ -399,14 +496,8 @@ static void other_archives(void **unused)
     entry("c/byteorder", "big", 3, STORED);
     finish("c/data.pkl");
     refuse(ERR_UNSUPPORTED, "byte order 'big'");
-    static const char legacy[] = "\x80\x02\x8a\nl\xfc\x9c"
-                                 "F\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.";
-    files_write(dir, "c.pth", legacy, sizeof legacy - 1);
-    refuse(ERR_UNSUPPORTED, "before PyTorch 1.6");
     files_write(dir, "c.pth", "PK\3\4", 4);
     refuse(ERR_DAMAGED, "not a whole zip archive");
-    unlink(files_path(dir, "c.pth"));
-    refuse(ERR_NOT_FOUND, "No such file");
 }
 
 static void make_small(void)
@@ -416,24 +507,6 @@ static void make_small(void)
     put_tensor("b", "FloatStorage", "0", 8, 1, 2, (int[]){2, 2}, (int[]){1, 2});
     entry("c/data/0", numbers, 32, STORED);
     finish("c/data.pkl");
-}
-
-/* Opens and reads all; the values of what is read are right. Returns whether all could be read. */
-static int opens_and_reads(void)
-{
-    struct tensors *t = NULL;
-    struct err e = {.text = ""};
-    float values[8];
-    if (pth_open(files_path(dir, "c.pth"), &t, &e) < 0) {
-        assert_true(t == NULL && e.text[0]);
-        return 0;
-    }
-    int fine = 1;
-    for (int i = 0; i < tensors_count(t); i++)
-        if (tensors_get(t, i)->count > 8 || tensors_read(t, i, values, &e) < 0)
-            fine = 0;
-    tensors_close(t);
-    return fine;
 }
 
 static void damage(void **unused)
@@ -605,10 +678,11 @@ static int tear_down(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(before_zip_archives),
 #ifdef HAVE_LIBZIP
-        cmocka_unit_test(all_types),        cmocka_unit_test(views),    cmocka_unit_test(nesting),
-        cmocka_unit_test(foreign_names),    cmocka_unit_test(storages), cmocka_unit_test(names),
-        cmocka_unit_test(other_archives),   cmocka_unit_test(damage),   cmocka_unit_test(no_memory),
+        cmocka_unit_test(all_types),           cmocka_unit_test(views),    cmocka_unit_test(nesting),
+        cmocka_unit_test(foreign_names),       cmocka_unit_test(storages), cmocka_unit_test(names),
+        cmocka_unit_test(other_archives),      cmocka_unit_test(damage),   cmocka_unit_test(no_memory),
         cmocka_unit_test(the_same_network),
 #else
         cmocka_unit_test(the_library_is_named),

@@ -45,7 +45,7 @@ static int import_safetensors(const char *path, const struct import_options *o, 
     return tensors_open_safetensors(path, &t, e) < 0 ? -1 : import_tensors(t, path, o, out, e);
 }
 
-/* A zip archive, or a pickle as it is, which pth_open refuses with the way out. */
+/* A zip archive, or a pickle as it is. */
 static int probe_pth(const struct start *s)
 {
     const unsigned char *b = s->bytes;

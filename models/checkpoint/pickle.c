@@ -429,7 +429,7 @@ static int step(struct machine *m)
     }
 }
 
-int pickle_read(const unsigned char *bytes, size_t size, struct pickle **out, struct err *e)
+int pickle_read(const unsigned char *bytes, size_t size, size_t *used, struct pickle **out, struct err *e)
 {
     if (size > PICKLE_BYTES_MAX)
         return err_set(e, ERR_TOO_LARGE, "%zu bytes of pickle, the limit is %d", size, PICKLE_BYTES_MAX);
@@ -453,6 +453,8 @@ int pickle_read(const unsigned char *bytes, size_t size, struct pickle **out, st
     if (r < 0)
         return err_prefix(e, "byte %zu", m.start);
     *out = p;
+    if (used)
+        *used = m.at;
     return 0;
 }
 
@@ -466,6 +468,21 @@ void pickle_free(struct pickle *p)
 const struct pickle_value *pickle_root(const struct pickle *p)
 {
     return p->root;
+}
+
+int pickle_storages(const struct pickle *p, const struct pickle_storage ***out)
+{
+    int count = 0, n = 0;
+    for (const struct pickle_value *v = p->values; v; v = v->next)
+        count += v->kind == PICKLE_STORAGE;
+    const struct pickle_storage **list = malloc(((size_t)count + 1) * sizeof *list);
+    if (!list)
+        return -1;
+    for (const struct pickle_value *v = p->values; v; v = v->next)
+        if (v->kind == PICKLE_STORAGE)
+            list[n++] = &v->storage;
+    *out = list;
+    return count;
 }
 
 const struct pickle_value *pickle_get(const struct pickle_value *d, const char *key)

@@ -70,11 +70,14 @@ struct pickle_value {
 
 struct pickle; /* a pickle that was read: owns its values */
 
-/* bytes are borrowed and must outlive the result. Errors name the byte: ERR_DAMAGED, ERR_TOO_LARGE, or ERR_UNSUPPORTED for
-   instructions and names that are not known here. */
-int pickle_read(const unsigned char *bytes, size_t size, struct pickle **out, struct err *e);
+/* bytes are borrowed and must outlive the result; used, unless NULL, becomes how many of them the pickle has. Errors name the
+   byte: ERR_DAMAGED, ERR_TOO_LARGE, or ERR_UNSUPPORTED for instructions and names that are not known here. */
+int pickle_read(const unsigned char *bytes, size_t size, size_t *used, struct pickle **out, struct err *e);
 void pickle_free(struct pickle *p); /* NULL is fine */
 const struct pickle_value *pickle_root(const struct pickle *p);
+
+/* All storages that tensors were built from or might have been, one per mention; the array is the caller's. -1: no memory. */
+int pickle_storages(const struct pickle *p, const struct pickle_storage ***out);
 
 /* The value under a text key, the last of several as in Python; NULL when d is no dictionary or has none. */
 const struct pickle_value *pickle_get(const struct pickle_value *d, const char *key);

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum what { ORDERED_DICT, COUNTER, TENSOR_V2, PARAMETER, SIZE, DEVICE, STORAGE };
+enum what { ORDERED_DICT, COUNTER, TENSOR_V1, TENSOR_V2, PARAMETER, SIZE, DEVICE, STORAGE };
 
 static const struct {
     const char *module, *name;
@@ -14,6 +14,7 @@ static const struct {
 } names[] = {
     {"collections", "OrderedDict", ORDERED_DICT, 0},
     {"collections", "Counter", COUNTER, 0}, /* in the state of learning rate schedulers */
+    {"torch._utils", "_rebuild_tensor", TENSOR_V1, 0},
     {"torch._utils", "_rebuild_tensor_v2", TENSOR_V2, 0},
     {"torch._utils", "_rebuild_parameter", PARAMETER, 0},
     {"torch", "Size", SIZE, 0},
@@ -93,10 +94,11 @@ static int check_tensor(struct pickle_tensor *t, struct err *e)
     return 0;
 }
 
-/* storage, offset, size, stride, requires_grad, hooks and, since PyTorch 1.11, flags that a weight does not have. */
-static int rebuild_tensor(struct pickle_value **a, int count, struct pickle_value *fresh, struct err *e)
+/* storage, offset, size, stride; in version 2 requires_grad, hooks and, since PyTorch 1.11, flags that a weight does not have. */
+static int rebuild_tensor(struct pickle_value **a, int count, int version, struct pickle_value *fresh, struct err *e)
 {
-    if (count < 6 || count > 7 || a[0]->kind != PICKLE_STORAGE || a[1]->kind != PICKLE_INT || a[1]->integer < 0)
+    if (count < (version == 1 ? 4 : 6) || count > (version == 1 ? 4 : 7) || a[0]->kind != PICKLE_STORAGE ||
+        a[1]->kind != PICKLE_INT || a[1]->integer < 0)
         return err_set(e, ERR_DAMAGED, "a tensor is not rebuilt from a storage and an offset");
     if (count == 7 && a[6]->kind != PICKLE_NONE && !(a[6]->kind == PICKLE_DICT && a[6]->count == 0))
         return err_set(e, ERR_UNSUPPORTED, "a tensor with metadata (negative or conjugate view)");
@@ -132,8 +134,10 @@ int pickle_torch_call(int function, struct pickle_value *arguments, struct pickl
     case DEVICE:
         fresh->kind = PICKLE_OTHER;
         return 0;
+    case TENSOR_V1:
+        return rebuild_tensor(a, count, 1, fresh, e);
     case TENSOR_V2:
-        return rebuild_tensor(a, count, fresh, e);
+        return rebuild_tensor(a, count, 2, fresh, e);
     case PARAMETER:
         if (count != 3 || a[0]->kind != PICKLE_TENSOR)
             break;
@@ -154,10 +158,12 @@ int pickle_torch_call(int function, struct pickle_value *arguments, struct pickl
 int pickle_torch_storage(const struct pickle_value *id, struct pickle_value *fresh, struct err *e)
 {
     struct pickle_value **a = id->items;
-    if (id->kind != PICKLE_TUPLE || id->count != 5 || a[0]->kind != PICKLE_TEXT || !same(a[0]->text, a[0]->size, "storage") ||
-        a[1]->kind != PICKLE_GLOBAL || names[a[1]->integer].what != STORAGE || a[2]->kind != PICKLE_TEXT ||
-        a[4]->kind != PICKLE_INT)
+    if (id->kind != PICKLE_TUPLE || id->count < 5 || id->count > 6 || a[0]->kind != PICKLE_TEXT ||
+        !same(a[0]->text, a[0]->size, "storage") || a[1]->kind != PICKLE_GLOBAL || names[a[1]->integer].what != STORAGE ||
+        a[2]->kind != PICKLE_TEXT || a[4]->kind != PICKLE_INT)
         return err_set(e, ERR_DAMAGED, "a persistent id that is not a storage");
+    if (id->count == 6 && a[5]->kind != PICKLE_NONE) /* files from before PyTorch 1.6 */
+        return err_set(e, ERR_UNSUPPORTED, "a storage that is a view of another");
     const struct pickle_storage s = {a[2]->text, a[2]->size, names[a[1]->integer].dtype, a[4]->integer};
     if (s.key_size == 0 || s.key_size > 32)
         return err_set(e, ERR_DAMAGED, "a storage's key has %zu bytes", s.key_size);

@@ -33,7 +33,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct pickle *p = NULL;
     struct err e = {.text = ""};
-    if (pickle_read(data, size, &p, &e) < 0) {
+    if (pickle_read(data, size, NULL, &p, &e) < 0) {
         require(p == NULL && e.text[0] != '\0', "an error without a reason");
         return 0;
     }
