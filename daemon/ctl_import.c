@@ -60,11 +60,13 @@ static int read_preprocess(const char *want, struct preprocess *out, struct err 
     return rc == 0 ? 0 : err_prefix(e, "%s", want);
 }
 
-/* Ten classes of pictures prepared as CIFAR-10's are get CIFAR-10's names. */
+/* The user's, the checkpoint's own, or, for ten classes of pictures prepared as CIFAR-10's are, CIFAR-10's. */
 static int set_labels(const struct options *o, struct network *n, struct err *e)
 {
     if (o->labels)
         return network_labels_from_file(n, o->labels, e);
+    if (n->labels)
+        return 0;
     struct preprocess cifar10;
     int classes = n->graph.nodes[n->graph.output].c, count = (int)(sizeof cifar10_labels / sizeof *cifar10_labels);
     if (preprocess_preset("cifar10", &cifar10, e) != 0)

@@ -183,19 +183,14 @@ static void arch_name(const struct build *b, const struct family *f, char *name,
         snprintf(name, size, "resnet%d%s", layers, variant(f));
 }
 
-/* Networks whose tensors are those of a plain ResNet, and whose numbers are not: only a name that the checkpoint carries tells.
- */
-static int refuse_named(const struct build *b)
+int resnet_check_name(const char *name, struct err *e)
 {
-    static const char *const metadata[] = {"arch", "architecture"};
-    for (int i = 0; i < 2; i++) {
-        const char *name = tensors_metadata(b->names.t, metadata[i]);
-        if (name && (strstr(name, "blur") || strstr(name, "resnetaa") || strstr(name, "resnextaa")))
-            return err_set(b->e, ERR_UNSUPPORTED,
-                           "the checkpoint calls itself %.60s: anti-aliasing (blur pool) is a part that this version "
-                           "does not know",
-                           name);
-    }
+    static const char *const parts[] = {"blur", "resnetaa", "resnextaa"};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (strstr(name, parts[i]))
+            return err_set(
+                e, ERR_UNSUPPORTED,
+                "the checkpoint calls itself %.60s: anti-aliasing (blur pool) is a part that this version does not know", name);
     return 0;
 }
 
@@ -228,10 +223,11 @@ static int left_over(const struct build *b)
 static int build(struct build *b, const char *arch, int width, int height)
 {
     struct family f = {.stages = 0};
-    if (conventions(b) < 0 || refuse_named(b) < 0)
+    const char *called = tensors_metadata(b->names.t, "arch");
+    if (conventions(b) < 0 || (called && resnet_check_name(called, b->e) < 0))
         return -1;
     size_t arch_length = arch ? strlen(arch) : 0;
-    if (arch_length > 3 && strcmp(arch + arch_length - 3, "-v1") == 0) {
+    if (arch_length >= 3 && strcmp(arch + arch_length - 3, "-v1") == 0) {
         f.first_stride = 1;
         arch_length -= 3;
     }
@@ -245,7 +241,7 @@ static int build(struct build *b, const char *arch, int width, int height)
         return -1;
     char name[NETWORK_NAME_MAX];
     arch_name(b, &f, name, sizeof name);
-    if (arch && (strncmp(arch, name, arch_length) != 0 || name[arch_length]))
+    if (arch_length && (strncmp(arch, name, arch_length) != 0 || name[arch_length]))
         return err_set(b->e, ERR_INPUT, "the checkpoint's shapes say %s, not %s", name, arch);
     memcpy(b->net.name, name, sizeof name);
     return 0;

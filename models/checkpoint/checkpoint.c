@@ -5,9 +5,11 @@
 #include "models/checkpoint/checkpoint.h"
 
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "models/checkpoint/hub_config.h"
 #include "models/checkpoint/onnx.h"
 #include "models/checkpoint/pth.h"
 #include "models/checkpoint/tensors.h"
@@ -24,11 +26,35 @@ struct start { /* of the file: what a probe sees */
 
 /* ---- named tensors ---- */
 
+static int build_tensors(const struct tensors *t, const struct import_options *o, struct hub_config *hub, struct network *out,
+                         struct err *e)
+{
+    char arch[80] = "-v1"; /* whatever it is, with the strides of the original paper */
+    const struct import_options wanted = {o->arch, o->preprocess || !hub->has_preprocess ? o->preprocess : &hub->preprocess};
+    const size_t length = o->arch ? strlen(o->arch) : 0;
+    if (o->arch && hub->first_stride)
+        snprintf(arch, sizeof arch, "%s%s", o->arch, length > 3 && strcmp(o->arch + length - 3, "-v1") == 0 ? "" : "-v1");
+    if (resnet_check_name(hub->architecture, e) < 0 ||
+        checkpoint_preprocess(&wanted, resnet_preset(t), &out->preprocess, e) < 0 ||
+        resnet_from_tensors(t, hub->first_stride ? arch : o->arch, out, e) < 0)
+        return -1;
+    if (hub->label_count == out->graph.nodes[out->graph.output].c) {
+        out->labels = hub->labels;
+        out->label_count = hub->label_count;
+        hub->labels = NULL;
+        hub->label_count = 0;
+    }
+    return 0;
+}
+
 static int import_tensors(struct tensors *t, const char *path, const struct import_options *o, struct network *out, struct err *e)
 {
-    int bad = checkpoint_preprocess(o, resnet_preset(t), &out->preprocess, e);
-    if (!bad && resnet_from_tensors(t, o->arch, out, e) < 0)
-        bad = err_prefix(e, "%s", path);
+    struct hub_config hub;
+    int bad = hub_config_read(path, &hub, e);
+    if (!bad) {
+        bad = build_tensors(t, o, &hub, out, e) < 0 ? err_prefix(e, "%s", path) : 0;
+        hub_config_free(&hub);
+    }
     tensors_close(t);
     return bad;
 }
