@@ -282,7 +282,8 @@ static void check_conv(const struct kernels *k, enum precision p, const struct c
     if (posix_memalign(&memory, CONV_ALIGN, conv_bytes(k, p, s)) != 0)
         exit(99);
     struct conv *c = conv_init(memory, k, p, s, &params);
-    const int winograd = v.winograd && (p != PRECISION_INT8 || winograd_exact(s, &params));
+    const int winograd =
+        v.winograd && params.rounding == ROUNDING_NEAREST_EVEN && (p != PRECISION_INT8 || winograd_exact(s, &params));
     /* The caller's parameters are only borrowed: spoil them. */
     memset(w.data, 0x55, w.bytes);
     memset(scale.data, 0x55, scale.bytes);
