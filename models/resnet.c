@@ -210,11 +210,19 @@ static int conventions(struct build *b)
     return 0;
 }
 
+/* Counters that training leaves: of a batch norm, and of averaged weights. */
+static int is_counter(const char *name)
+{
+    const char *tail = strrchr(name, '.');
+    tail = tail ? tail + 1 : name;
+    return strcmp(tail, "num_batches_tracked") == 0 || strcmp(tail, "n_averaged") == 0;
+}
+
 static int left_over(const struct build *b)
 {
     for (int i = 0; i < tensors_count(b->names.t); i++) {
-        const char *name = tensors_get(b->names.t, i)->name, *tail = strrchr(name, '.');
-        if (!b->used[i] && !(tail && strcmp(tail, ".num_batches_tracked") == 0))
+        const char *name = tensors_get(b->names.t, i)->name;
+        if (!b->used[i] && !is_counter(name))
             return err_set(b->e, ERR_UNSUPPORTED, "tensor %s is not part of a ResNet that this version knows", name);
     }
     return 0;

@@ -200,6 +200,14 @@ expect 1 import "$tmp/small.safetensors" -o "$tmp/wrong" --labels "$tmp/labels"
 head -c 5000 "$tmp/small.safetensors" >"$tmp/short.safetensors"
 expect 1 import "$tmp/short.safetensors" -o "$tmp/wrong"
 says short.safetensors
+expect 1 import "$src/tests/fuzz/pth/legacy" -o "$tmp/wrong" # a whole checkpoint, but of something else
+says 'pth/legacy: no tensor conv1.weight'
+cp "$src/tests/fuzz/pickle/os_system" "$tmp/raw.pth"
+expect 1 import "$tmp/raw.pth" -o "$tmp/wrong"
+says 'raw.pth: not what torch.save writes'
+printf 'a text' >"$tmp/text"
+expect 1 import "$tmp/text" -o "$tmp/wrong"
+says 'text: not a checkpoint of a kind that is read here'
 expect 1 import /nonexistent -o "$tmp/wrong"
 expect 1 import "$d/fp32.safetensors" -o "$tmp/wrong"
 says 'is a model file already'
