@@ -276,11 +276,26 @@ static void pad(const struct array *x)
         p[i] = in(1) ? (int64_t)in(1)->v[i] : ints("pads", i, 0);
     const double value = in(2) ? in(2)->v[0] : 0;
     const int64_t h = x->d[2] + p[2] + p[6], w = x->d[3] + p[3] + p[7];
-    struct array *y = out(4, (int64_t[]){x->d[0], x->d[1], h, w});
+    struct array *y = out(4, (int64_t[]){x->d[0], x->d[1] + p[1] + p[5], h, w});
     for (int64_t i = 0; i < y->count; i++) {
-        const int64_t r = i / w % h - p[2], c = i % w - p[3];
-        y->v[i] = r >= 0 && r < x->d[2] && c >= 0 && c < x->d[3] ? x->v[(i / w / h * x->d[2] + r) * x->d[3] + c] : value;
+        const int64_t k = i / w / h - p[1], r = i / w % h - p[2], c = i % w - p[3];
+        const int inside = k >= 0 && k < x->d[1] && r >= 0 && r < x->d[2] && c >= 0 && c < x->d[3];
+        y->v[i] = inside ? x->v[(k * x->d[2] + r) * x->d[3] + c] : value;
     }
+}
+
+/* Every step-th along one axis. */
+static void slice(const struct array *x)
+{
+    const int axis = (int)(in(3)->v[0] < 0 ? in(3)->v[0] + x->rank : in(3)->v[0]);
+    const int64_t step = (int64_t)in(4)->v[0];
+    int64_t d[4] = {x->d[0], x->d[1], x->d[2], x->d[3]}, inner = 1;
+    for (int k = axis + 1; k < 4; k++)
+        inner *= d[k];
+    d[axis] = (d[axis] + step - 1) / step;
+    struct array *y = out(4, d);
+    for (int64_t i = 0; i < y->count; i++)
+        y->v[i] = x->v[(i / inner / d[axis] * x->d[axis] + i / inner % d[axis] * step) * inner + i % inner];
 }
 
 /* ---- quantisation ---- */
@@ -445,6 +460,8 @@ static void run(const Onnx__GraphProto *g)
         transpose(in(0));
     else if (IS("Pad"))
         pad(in(0));
+    else if (IS("Slice"))
+        slice(in(0));
     else if (IS("QuantizeLinear"))
         quantise(g, in(0), in(1), in(2), (int)onnx_int(node, "axis", 1), like(in(0)));
     else if (IS("DequantizeLinear"))

@@ -315,6 +315,35 @@ static void windows(void **unused)
     onnx_free(m);
 }
 
+/* x[:, :, ::2, ::2] with zero channels around, as PyTorch writes it. */
+static void option_a(void **unused)
+{
+    (void)unused;
+    for (int way = 0; way < 2; way++) {
+        Onnx__ModelProto *m = onnx_new(13, nchw);
+        conv(m, "x", "c1", "4,3,3,3", "1,1,1,1", "1,1");
+        onnx_node(m, "Relu", "c1", "r1");
+        conv(m, "r1", "c2", "7,4,3,3", "1,1,1,1", way ? "2,3" : "2,2");
+        onnx_ints(m, "start", "1", S64, (int64_t[]){0});
+        onnx_ints(m, "end", "1", S64, (int64_t[]){INT64_MAX});
+        onnx_ints(m, "axis2", "1", S64, (int64_t[]){2});
+        onnx_ints(m, "axis3", "1", S64, (int64_t[]){-1});
+        onnx_ints(m, "two", "1", S64, (int64_t[]){2});
+        onnx_ints(m, "three", "1", S64, (int64_t[]){3});
+        onnx_node(m, "Slice", "r1,start,end,axis2,two", "s1");
+        onnx_node(m, "Slice", way ? "s1,start,end,axis3,three" : "s1,start,end,axis3,two", "s2");
+        onnx_ints(m, "pads", "8", S64, (int64_t[]){0, 1, 0, 0, 0, 2, 0, 0});
+        onnx_node(m, "Pad", "s2,pads", "p");
+        onnx_node(m, "Add", "c2,p", "a");
+        head(m, "a", "5,7");
+        struct network n = import(m);
+        assert_true(difference(m, &n, nchw, 0) < 2e-5);
+        assert_int_equal(n.graph.count, 7); /* one node for Slice, Slice and Pad */
+        network_free(&n);
+        onnx_free(m);
+    }
+}
+
 /* Each way from pooled pixels to the dense layer. */
 static void heads(void **unused)
 {
@@ -926,6 +955,7 @@ int main(void)
         cmocka_unit_test(windows),
         cmocka_unit_test(heads),
         cmocka_unit_test(storage),
+        cmocka_unit_test(option_a),
         cmocka_unit_test(normalisation_inside),
         cmocka_unit_test(qdq),
         cmocka_unit_test(qoperator),

@@ -91,11 +91,9 @@ static int apply(struct onnx *x, const struct onnx_value *v, const double *gain,
         onnx_same(x, v);
         return x->int8 ? fold_int8(x, v->node, gain, shift) : fold_float(x, v->node, gain, shift);
     }
-    const int node = onnx_depthwise(x, v, 1, 1, x->int8 ? 1.0 / 127 : 1);
+    const int node = onnx_depthwise(x, v, 1, 1, 1, 127); /* so that the shift is rounded to a 127th of the input's step */
     if (node < 0)
         return -1;
-    if (x->int8) /* weights of 127, so that the shift is rounded to a 127th of the input's step */
-        memset(x->net.layers[node].weight, 127, (size_t)n->c);
     const int bad = x->int8 ? fold_int8(x, node, gain, shift) : fold_float(x, node, gain, shift);
     return bad ? -1 : onnx_computed(x, node, v->view);
 }
@@ -275,7 +273,7 @@ static int rectify(struct onnx *x, const struct onnx_value *v, float upper)
         onnx_same(x, v);
         return onnx_limit(x, v->node, upper);
     }
-    const int node = onnx_depthwise(x, v, 1, 1, 1);
+    const int node = onnx_depthwise(x, v, 1, 1, 1, 1);
     if (node < 0)
         return -1;
     x->net.graph.nodes[node].relu = 1;

@@ -228,6 +228,8 @@ int onnx_add_node(struct onnx *x, enum op op, int in0, int in1)
     struct graph *g = &x->net.graph;
     if (x->node)
         clean_name(text_of(x->node->name), base, sizeof base);
+    if (x->node && !base[0])
+        clean_name(text_of(x->node->output[0]), base, sizeof base);
     if (!base[0])
         snprintf(base, sizeof base, "%s%d", op_name(op), g->count);
     snprintf(name, sizeof name, "%s", base);
@@ -309,6 +311,7 @@ operators[] = {
     {"Unsqueeze", 1, 2, onnx_unsqueeze},
     {"Transpose", 1, 1, onnx_transpose},
     {"Pad", 1, 4, onnx_pad},
+    {"Slice", 1, 5, onnx_slice},
     {"Shape", 1, 1, onnx_shape},
     {"Gather", 2, 2, onnx_gather},
     {"Concat", 1, ONNX_INTS_MAX, onnx_concat},
@@ -431,16 +434,16 @@ static int finish(struct onnx *x)
 }
 
 /* Layers with weights on the longest way from input to output: what the family counts. Grouped 3x3 make it a ResNeXt. */
-static void name_network(struct network *n)
+static void name_network(const struct onnx *x, struct network *n)
 {
     int depth[GRAPH_NODES_MAX];
     int groups = 1, width = 0;
     for (int i = 0; i < n->graph.count; i++) {
         const struct node *v = &n->graph.nodes[i];
         const int a = v->in[0] >= 0 ? depth[v->in[0]] : 0, b = v->in[1] >= 0 ? depth[v->in[1]] : 0;
-        const int own = node_has_weights(v) && v->groups < v->c;
-        depth[i] = (a > b ? a : b) + (own || v->op == OP_DENSE);
-        if (own && v->groups > 1 && groups == 1) {
+        const int own = node_has_weights(v) && !x->extra[i].helper;
+        depth[i] = (a > b ? a : b) + own;
+        if (own && v->groups > 1 && v->groups < v->c && groups == 1) {
             groups = v->groups;
             width = v->c / groups;
         }
@@ -525,7 +528,7 @@ int onnx_import(const char *path, const struct import_options *o, struct network
         return -1;
     int bad = translate(&x, m, o);
     if (!bad) {
-        name_network(&x.net);
+        name_network(&x, &x.net);
         bad = check_arch(&x, o->arch);
     }
     if (!bad && x.int8 && !(x.net.quantization = onnx_describe(&x)))

@@ -45,6 +45,7 @@ struct onnx_value {
 /* What is known of a node of our graph beyond its struct node. */
 struct onnx_extra {
     int quantised; /* its quant is set */
+    int helper;    /* stands for something else than a layer with weights */
     float upper;   /* an upper clip that its quantisation must imply; 0: none */
 };
 
@@ -114,9 +115,9 @@ int onnx_dense(struct onnx *x, const struct onnx_value *v, const struct onnx_val
 /* Weights of an int8 layer within what kernels/conv.h allows: of more than one -128 in a channel, all but the first become -127.
  */
 void onnx_limit_weights(struct onnx *x, int8_t *w, int64_t channels, int64_t depth);
-/* A convolution with the same weight everywhere in a kernel_h x kernel_w window of each channel, no stride, no padding: the
-   caller sets these and calls onnx_window. Our node, or -1. */
-int onnx_depthwise(struct onnx *x, const struct onnx_value *v, int kernel_h, int kernel_w, double weight);
+/* A convolution with the same weight (in int8 the integer, and a scale that makes it the weight) everywhere in a kernel_h x
+   kernel_w window of each channel, no stride, no padding: the caller sets these and calls onnx_window. Our node, or -1. */
+int onnx_depthwise(struct onnx *x, const struct onnx_value *v, int kernel_h, int kernel_w, double weight, int integer);
 
 /* onnx_affine.c */
 int onnx_batch_norm(struct onnx *x);
@@ -149,6 +150,10 @@ int onnx_pad(struct onnx *x);
 int onnx_shape(struct onnx *x);
 int onnx_gather(struct onnx *x);
 int onnx_concat(struct onnx *x);
+
+/* onnx_slice.c */
+int onnx_slice(struct onnx *x);
+int onnx_pad_channels(struct onnx *x, const struct onnx_value *v, int64_t before, int64_t after);
 
 /* onnx_quant.c */
 int onnx_quantize(struct onnx *x);

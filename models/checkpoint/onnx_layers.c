@@ -149,7 +149,11 @@ static int read_weights(struct onnx *x, int node, const struct onnx_value *w, co
                    : float_bias(x, bias, channels, l->bias);
 }
 
-int onnx_depthwise(struct onnx *x, const struct onnx_value *v, int kernel_h, int kernel_w, double weight)
+/* Channels that share a group: tiles of matrix products are this wide, so zeros between them cost less than tiles with one
+ * column. */
+#define TOGETHER 16
+
+int onnx_depthwise(struct onnx *x, const struct onnx_value *v, int kernel_h, int kernel_w, double weight, int integer)
 {
     if (onnx_settled(x, v) < 0)
         return -1;
@@ -157,21 +161,26 @@ int onnx_depthwise(struct onnx *x, const struct onnx_value *v, int kernel_h, int
     if (node < 0)
         return -1;
     struct node *n = &x->net.graph.nodes[node];
-    n->groups = n->c;
+    const int together = n->c % TOGETHER ? 1 : TOGETHER;
+    n->groups = n->c / together;
     n->kernel_h = kernel_h;
     n->kernel_w = kernel_w;
+    x->extra[node].helper = 1;
     const struct layer *l = new_layer(x, node);
     if (!l)
         return -1;
-    const int64_t count = node_weights(&x->net.graph, node);
-    for (int64_t i = 0; i < count; i++) {
+    memset(l->weight, 0, (size_t)node_weights(&x->net.graph, node) * weight_bytes(x->net.precision));
+    for (int o = 0; o < n->c; o++) {
+        for (int p = 0; p < kernel_h * kernel_w; p++) {
+            const size_t at = ((size_t)o * (size_t)(kernel_h * kernel_w) + (size_t)p) * (size_t)together + (size_t)(o % together);
+            if (x->int8)
+                ((int8_t *)l->weight)[at] = (int8_t)integer;
+            else
+                ((float *)l->weight)[at] = (float)weight;
+        }
         if (x->int8)
-            ((int8_t *)l->weight)[i] = 1;
-        else
-            ((float *)l->weight)[i] = (float)weight;
+            l->scale[o] = (float)(weight / integer);
     }
-    for (int o = 0; x->int8 && o < n->c; o++)
-        l->scale[o] = (float)weight;
     return node;
 }
 

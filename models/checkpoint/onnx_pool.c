@@ -137,6 +137,15 @@ static int average_all(struct onnx *x, const struct onnx_value *v, enum onnx_vie
     return onnx_computed(x, node, view);
 }
 
+static int has_padding(const Onnx__NodeProto *n)
+{
+    const Onnx__AttributeProto *a = onnx_attribute(n, "pads");
+    for (size_t i = 0; a && i < a->n_ints; i++)
+        if (a->ints[i])
+            return 1;
+    return 0;
+}
+
 int onnx_average_pool(struct onnx *x)
 {
     const struct onnx_value *v = onnx_windowed(x, 0);
@@ -145,22 +154,18 @@ int onnx_average_pool(struct onnx *x)
         return -1;
     if (v->view != ONNX_NCHW || (v->padded && v->pad_lowest))
         return onnx_fail(x, ERR_UNSUPPORTED, "its input is not laid out [N, C, H, W], or padded with something else than 0");
-    /* the window in a scratch node first: whether it is the whole image decides what the node is */
     const struct node in = x->net.graph.nodes[v->node];
     struct graph *g = &x->net.graph;
-    const int node = kernel[0] == in.h && kernel[1] == in.w && !v->padded && !onnx_attribute(x->node, "pads") &&
-                             !onnx_string_is(x->node, "auto_pad", "NOTSET", "SAME_UPPER") &&
-                             !onnx_string_is(x->node, "auto_pad", "NOTSET", "SAME_LOWER")
-                         ? -2
-                         : onnx_depthwise(x, v, kernel[0] > GRAPH_KERNEL_MAX ? 1 : kernel[0],
-                                          kernel[1] > GRAPH_KERNEL_MAX ? 1 : kernel[1], 1.0 / ((double)kernel[0] * kernel[1]));
-    if (node == -2)
+    const int same = onnx_string_is(x->node, "auto_pad", "NOTSET", "SAME_UPPER") ||
+                     onnx_string_is(x->node, "auto_pad", "NOTSET", "SAME_LOWER");
+    if (kernel[0] == in.h && kernel[1] == in.w && !v->padded && !same && !has_padding(x->node))
         return average_all(x, v, ONNX_NCHW);
+    if (kernel[0] > GRAPH_KERNEL_MAX || kernel[1] > GRAPH_KERNEL_MAX)
+        return onnx_fail(x, ERR_UNSUPPORTED, "a window of %dx%d on an image of %dx%d", kernel[0], kernel[1], in.h, in.w);
+    const int node = onnx_depthwise(x, v, kernel[0], kernel[1], 1.0 / (kernel[0] * kernel[1]), 1);
     if (node < 0 || onnx_window_attributes(x, node) < 0)
         return -1;
     struct node *n = &g->nodes[node];
-    if (n->kernel_h != kernel[0] || n->kernel_w != kernel[1])
-        return onnx_fail(x, ERR_UNSUPPORTED, "a window of %dx%d on an image of %dx%d", kernel[0], kernel[1], in.h, in.w);
     if ((n->pad_top | n->pad_left | n->pad_bottom | n->pad_right) && !onnx_int(x->node, "count_include_pad", 0))
         return onnx_fail(x, ERR_UNSUPPORTED, "padding that is not counted (count_include_pad = 0) is not read");
     if (onnx_int(x->node, "ceil_mode", 0) &&

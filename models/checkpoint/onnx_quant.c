@@ -62,6 +62,8 @@ static int set_quant(struct onnx *x, int node, struct quant q)
     const struct node *n = &x->net.graph.nodes[node];
     if (check_limit(x, node, q) < 0)
         return -1;
+    if (n->op == OP_SHORTCUT && !same_quant(x->net.quants[n->in[0]], q))
+        return onnx_fail(x, ERR_UNSUPPORTED, "quantises picked pixels unlike what they are picked from");
     /* the maximum of rounded values is the rounded maximum, so the pooling's input may be quantised in its place */
     if (n->op == OP_MAXPOOL && !x->extra[n->in[0]].quantised && set_quant(x, n->in[0], q) < 0)
         return -1;
@@ -140,7 +142,7 @@ int onnx_quantize(struct onnx *x)
     } else if (!same_quant(x->net.quants[node], q)) {
         if (v->stage == ONNX_COMPUTED)
             return onnx_fail(x, ERR_UNSUPPORTED, "quantises '%.80s' in a second way", x->net.graph.nodes[node].name);
-        node = onnx_depthwise(x, v, 1, 1, 1); /* from one scale to another */
+        node = onnx_depthwise(x, v, 1, 1, 1, 1); /* from one scale to another */
         if (node < 0 || set_quant(x, node, q) < 0)
             return -1;
     }

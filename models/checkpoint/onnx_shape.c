@@ -298,6 +298,8 @@ int onnx_pad(struct onnx *x)
     }
     static const int places[4] = {2, 3, 6, 7}; /* of top, left, bottom, right; the others are N and C */
     const int lowest = value < -1e30, previous = v->padded && (v->pad[0] | v->pad[1] | v->pad[2] | v->pad[3]);
+    if (!v->padded && value == 0 && !(pads[0] | pads[2] | pads[3] | pads[4] | pads[6] | pads[7]) && (pads[1] | pads[5]))
+        return onnx_pad_channels(x, v, pads[1], pads[5]);
     if (pads[0] | pads[1] | pads[4] | pads[5] || (value != 0 && !lowest) || (previous && lowest != v->pad_lowest))
         return onnx_fail(x, ERR_UNSUPPORTED, "only height and width are padded, with 0 or, before a maximum, the lowest number");
     for (int i = 0; i < 4; i++)
