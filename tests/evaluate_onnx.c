@@ -284,7 +284,7 @@ static void pad(const struct array *x)
     }
 }
 
-/* Every step-th along one axis. */
+/* Every step-th along one axis; all of it backwards when step is -1. */
 static void slice(const struct array *x)
 {
     const int axis = (int)(in(3)->v[0] < 0 ? in(3)->v[0] + x->rank : in(3)->v[0]);
@@ -292,10 +292,11 @@ static void slice(const struct array *x)
     int64_t d[4] = {x->d[0], x->d[1], x->d[2], x->d[3]}, inner = 1;
     for (int k = axis + 1; k < 4; k++)
         inner *= d[k];
-    d[axis] = (d[axis] + step - 1) / step;
+    d[axis] = step < 0 ? d[axis] : (d[axis] + step - 1) / step;
     struct array *y = out(4, d);
     for (int64_t i = 0; i < y->count; i++)
-        y->v[i] = x->v[(i / inner / d[axis] * x->d[axis] + i / inner % d[axis] * step) * inner + i % inner];
+        y->v[i] = x->v[(i / inner / d[axis] * x->d[axis] + (step < 0 ? d[axis] - 1 : 0) + i / inner % d[axis] * step) * inner +
+                       i % inner];
 }
 
 /* ---- quantisation ---- */
@@ -460,6 +461,8 @@ static void run(const Onnx__GraphProto *g)
         transpose(in(0));
     else if (IS("Pad"))
         pad(in(0));
+    else if (IS("ConstantOfShape"))
+        out(1, (int64_t[]){(int64_t)in(0)->v[0]});
     else if (IS("Slice"))
         slice(in(0));
     else if (IS("QuantizeLinear"))

@@ -315,15 +315,23 @@ static void windows(void **unused)
     onnx_free(m);
 }
 
+/* An attribute that waits for its tensor. */
+static Onnx__AttributeProto *tensor_attribute(Onnx__NodeProto *n)
+{
+    onnx_set_int(n, "value", 0);
+    n->attribute[0]->has_i = 0;
+    return n->attribute[0];
+}
+
 /* x[:, :, ::2, ::2] with zero channels around, as PyTorch writes it. */
 static void option_a(void **unused)
 {
     (void)unused;
-    for (int way = 0; way < 2; way++) {
+    for (int way = 0; way < 3; way++) {
         Onnx__ModelProto *m = onnx_new(13, nchw);
         conv(m, "x", "c1", "4,3,3,3", "1,1,1,1", "1,1");
         onnx_node(m, "Relu", "c1", "r1");
-        conv(m, "r1", "c2", "7,4,3,3", "1,1,1,1", way ? "2,3" : "2,2");
+        conv(m, "r1", "c2", "7,4,3,3", "1,1,1,1", way == 1 ? "2,3" : "2,2");
         onnx_ints(m, "start", "1", S64, (int64_t[]){0});
         onnx_ints(m, "end", "1", S64, (int64_t[]){INT64_MAX});
         onnx_ints(m, "axis2", "1", S64, (int64_t[]){2});
@@ -331,8 +339,25 @@ static void option_a(void **unused)
         onnx_ints(m, "two", "1", S64, (int64_t[]){2});
         onnx_ints(m, "three", "1", S64, (int64_t[]){3});
         onnx_node(m, "Slice", "r1,start,end,axis2,two", "s1");
-        onnx_node(m, "Slice", way ? "s1,start,end,axis3,three" : "s1,start,end,axis3,two", "s2");
-        onnx_ints(m, "pads", "8", S64, (int64_t[]){0, 1, 0, 0, 0, 2, 0, 0});
+        onnx_node(m, "Slice", way == 1 ? "s1,start,end,axis3,three" : "s1,start,end,axis3,two", "s2");
+        if (way < 2) {
+            onnx_ints(m, "pads", "8", S64, (int64_t[]){0, 1, 0, 0, 0, 2, 0, 0});
+        } else { /* torch.nn.functional.pad's order, turned at run time: the last axis first, both ends beside each other */
+            onnx_ints(m, "given", "6", S64, (int64_t[]){0, 0, 0, 0, 1, 2});
+            onnx_ints(m, "missing", "1", S64, (int64_t[]){2});
+            Onnx__AttributeProto *value = tensor_attribute(onnx_node(m, "ConstantOfShape", "missing", "zeros"));
+            onnx_integer(m, "none", S64, 0);
+            value->t = m->graph->initializer[--m->graph->n_initializer];
+            onnx_set_int(onnx_node(m, "Concat", "given,zeros", "all"), "axis", 0);
+            onnx_ints(m, "table", "2", S64, (int64_t[]){-1, 2});
+            onnx_node(m, "Reshape", "all,table", "pairs");
+            onnx_ints(m, "last", "1", S64, (int64_t[]){-1});
+            onnx_ints(m, "before", "1", S64, (int64_t[]){-INT64_MAX});
+            onnx_node(m, "Slice", "pairs,last,before,start,last", "turned");
+            onnx_set_ints(onnx_node(m, "Transpose", "turned", "ends"), "perm", "1,0");
+            onnx_node(m, "Reshape", "ends,last", "list");
+            onnx_set_int(onnx_node(m, "Cast", "list", "pads"), "to", S64);
+        }
         onnx_node(m, "Pad", "s2,pads", "p");
         onnx_node(m, "Add", "c2,p", "a");
         head(m, "a", "5,7");

@@ -173,6 +173,12 @@ int onnx_read_ints(struct onnx *x, const struct onnx_value *v, int64_t *out, int
     if (count < 0 || count > max || onnx_tensor_ints(v->tensor, out, x->e) < 0)
         return count > max ? onnx_fail(x, ERR_UNSUPPORTED, "a list of %lld integers, expected at most %d", (long long)count, max)
                            : onnx_blame(x);
+    if (v->repeat > max)
+        return onnx_fail(x, ERR_UNSUPPORTED, "a list of %d integers, expected at most %d", v->repeat, max);
+    for (int i = 1; count == 1 && i < v->repeat; i++)
+        out[i] = out[0];
+    if (v->repeat)
+        return v->repeat;
     return (int)count;
 }
 

@@ -30,10 +30,11 @@ struct onnx_value {
     /* constant: the tensor; when quantised, its parameters; `round`: the tensor holds floats that are yet to be rounded */
     const Onnx__TensorProto *tensor;
     const struct onnx_value *scale, *zero; /* zero NULL: 0 */
+    int repeat;                            /* one value for this many elements; 0: none of that */
     int axis, round, transposed;           /* transposed: rank 2, the other way round than stored. axis is of what is stored */
     /* integers */
     int64_t ints[ONNX_INTS_MAX];
-    int int_count, scalar;
+    int int_count, scalar, columns; /* columns: of a table, row by row; 0: a list */
     /* activation */
     int node;  /* of our graph */
     int alone; /* no other value shows that node's output, and no other reads what this one was made of */

@@ -87,10 +87,16 @@ int onnx_constant_of_shape(struct onnx *x)
 {
     const Onnx__AttributeProto *value = onnx_attribute(x->node, "value");
     struct onnx_value *out = onnx_output(x, 0);
-    if (!value || !value->t)
-        return onnx_fail(x, ERR_UNSUPPORTED, "has no value");
+    if (!value || !value->t || onnx_tensor_count(value->t, x->e) != 1)
+        return onnx_fail(x, ERR_UNSUPPORTED, "has no value, or more than one");
+    int64_t shape[ONNX_INTS_MAX];
+    const int rank = onnx_read_ints(x, onnx_input(x, 0), shape, ONNX_INTS_MAX);
+    if (rank < 0)
+        return -1;
     out->kind = ONNX_CONSTANT;
     out->tensor = value->t;
+    if (rank == 1 && shape[0] > 0 && shape[0] <= GRAPH_CHANNELS_MAX)
+        out->repeat = (int)shape[0];
     return 0;
 }
 
@@ -140,7 +146,12 @@ int onnx_reshape(struct onnx *x)
     if (count < 0)
         return -1;
     if (v->kind == ONNX_INTS) {
-        onnx_same(x, v)->scalar = count == 0;
+        struct onnx_value *out = onnx_same(x, v);
+        out->scalar = count == 0;
+        out->columns = count == 2 && to[0] == -1 ? (int)to[1] : 0;
+        if (count > 2 || (count == 1 && to[0] != -1 && to[0] != v->int_count) || (count == 2 && (to[0] != -1 || to[1] != 2)) ||
+            (out->columns && v->int_count % out->columns))
+            return onnx_fail(x, ERR_UNSUPPORTED, "integers become only a list or a table of two columns");
         return 0;
     }
     v = onnx_activation(x, 0);
@@ -255,6 +266,14 @@ int onnx_transpose(struct onnx *x)
     if (v->kind == ONNX_CONSTANT && v->tensor->n_dims == 2 && (!a || (a->n_ints == 2 && perm == 10))) {
         struct onnx_value *out = onnx_same(x, v);
         out->transposed = !v->transposed;
+        return 0;
+    }
+    if (v->kind == ONNX_INTS && v->columns && perm == 10) {
+        struct onnx_value *out = onnx_same(x, v);
+        const int rows = v->int_count / v->columns;
+        out->columns = rows;
+        for (int i = 0; i < v->int_count; i++)
+            out->ints[i % v->columns * rows + i / v->columns] = v->ints[i];
         return 0;
     }
     v = onnx_activation(x, 0);

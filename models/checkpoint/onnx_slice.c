@@ -75,9 +75,16 @@ static int read_slice(struct onnx *x, int64_t s[4][ONNX_INTS_MAX])
 static int slice_ints(struct onnx *x, const struct onnx_value *v, int64_t s[4][ONNX_INTS_MAX])
 {
     struct onnx_value *out = onnx_output(x, 0);
+    if (s[2][0] == 0 && s[3][0] == -1 && s[0][0] == -1 && s[1][0] < -v->int_count) { /* all rows, from the last */
+        const int columns = v->columns ? v->columns : 1;
+        onnx_same(x, v);
+        for (int i = 0; i < v->int_count; i++)
+            out->ints[i] = v->ints[v->int_count - columns - i / columns * columns + i % columns];
+        return 0;
+    }
     int64_t from = s[0][0] < 0 ? s[0][0] + v->int_count : s[0][0], to = s[1][0] < 0 ? s[1][0] + v->int_count : s[1][0];
     to = to > v->int_count ? v->int_count : to;
-    if (s[2][0] != 0 || s[3][0] != 1 || from < 0 || from > to)
+    if (v->columns || s[2][0] != 0 || s[3][0] != 1 || from < 0 || from > to)
         return onnx_fail(x, ERR_UNSUPPORTED, "of a shape only a row of dimensions is taken");
     out->kind = ONNX_INTS;
     out->int_count = (int)(to - from);
