@@ -39,8 +39,8 @@ static const struct ctl_option options[] = {
 
 static const struct ctl_usage usage = {
     "import CHECKPOINT -o DIR|FILE [--name N] [--labels FILE] [--preprocess P] [--arch NAME] [--json]",
-    "Reads a ResNet from a checkpoint (safetensors or PyTorch's .pth), folds its batch norms and writes the model file.", options,
-    1, 1};
+    "Reads a ResNet from a checkpoint (safetensors, PyTorch's .pth or ONNX), folds its batch norms and writes the model file.",
+    options, 1, 1};
 
 static const char *const cifar10_labels[] = {"airplane", "automobile", "bird",  "cat",  "deer",
                                              "dog",      "frog",       "horse", "ship", "truck"};

@@ -213,6 +213,22 @@ expect 1 import "$d/fp32.safetensors" -o "$tmp/wrong"
 says 'is a model file already'
 [ ! -e "$tmp/wrong" ] || complain "a failed import leaves something behind"
 
+# ONNX: the file says what the network is, and the precision what the output is called
+printf '{"color":"RGB","resize":{"side":"exact","width":8,"height":8,"filter":"bilinear"},"crop":null,"scale":1,"mean":[0,0,0],"std":[1,1,1]}' \
+    >"$tmp/raw8.json"
+if [ -e "${builddir:-.}/models/checkpoint/onnx.pb-c.h" ]; then
+    expect 0 import "$src/tests/fuzz/onnx/float.onnx" -o "$tmp/onnx" --preprocess "$tmp/raw8.json"
+    expect 0 import "$src/tests/fuzz/onnx/qoperator.onnx" -o "$tmp/onnx" --preprocess "$tmp/raw8.json"
+    expect 0 inspect "$tmp/onnx/int8.safetensors" --json
+    [ -e "$tmp/onnx/fp32.safetensors" ] || complain "a float ONNX model is not imported as fp32.safetensors"
+    expect 1 import "$src/tests/fuzz/onnx/external" -o "$tmp/wrong" --preprocess "$tmp/raw8.json"
+    says "external: node 'conv' (Conv): tensor 'w' is kept in another file"
+else
+    expect 1 import "$src/tests/fuzz/onnx/float.onnx" -o "$tmp/wrong"
+    says protobuf-c
+fi
+[ ! -e "$tmp/wrong" ] || complain "a failed import of ONNX leaves something behind"
+
 # ---- quantize, inspect
 
 expect 0 quantize "$d" -o "$d" --precision fp16
