@@ -643,7 +643,7 @@ static void other_files(void **unused)
     static const struct {
         const char *name, *content, *expected;
     } files[] = {
-        {"c.txt", "a text", "c.txt: not a checkpoint of a kind that is read here (safetensors, PyTorch"},
+        {"c.txt", "a text", "c.txt: not a checkpoint of a kind that is read here (safetensors, TensorFlow Lite, PyTorch"},
         {"empty", "", "empty: not a checkpoint"},
         {"c.safetensors", "short", "c.safetensors: too short for a safetensors file"},
         {"c.h5", "\x89HDF\r\n", "c.h5: not a checkpoint"},

@@ -13,6 +13,7 @@
 #include "models/checkpoint/onnx.h"
 #include "models/checkpoint/pth.h"
 #include "models/checkpoint/tensors.h"
+#include "models/checkpoint/tflite.h"
 #include "models/input.h"
 #include "models/resnet.h"
 
@@ -104,6 +105,14 @@ int onnx_import(const char *path, const struct import_options *o, struct network
 }
 #endif
 
+/* ---- TensorFlow Lite ---- */
+
+/* The identifier of a FlatBuffer of TensorFlow Lite's schema. */
+static int probe_tflite(const struct start *s)
+{
+    return s->size >= 8 && memcmp(s->bytes + 4, "TFL3", 4) == 0;
+}
+
 /* ---- the table ---- */
 
 static const struct reader {
@@ -114,6 +123,7 @@ static const struct reader {
 } readers[] = {
     /* sure signs first */
     {"safetensors", {".safetensors"}, probe_safetensors, import_safetensors},
+    {"TensorFlow Lite", {".tflite"}, probe_tflite, tflite_import},
     {"PyTorch", {".pth", ".pt"}, probe_pth, import_pth},
     {"ONNX", {".onnx"}, probe_onnx, onnx_import},
 };
