@@ -646,6 +646,15 @@ static void check_tflite(const struct kernels *k)
         if (tflite_multiply(products[i].x, 1 << 30, products[i].shift) != products[i].want)
             fail("product");
 
+    /* 2^-12 + 2^-24 by 2^-12 + 2^-24 is not a float: 2^-48 is lost, or not. */
+    const float scale = 0x1.001p-12f;
+    struct conv_params p = {.scale = &scale, .in = {scale, 0}, .out = {1, 0}};
+    if (tflite_factor(&p, 0) != 0x1.002001p-24)
+        fail("factor");
+    p.product_in_float = 1;
+    if (tflite_factor(&p, 0) != 0x1.002p-24)
+        fail("factor with the product in float");
+
     /* Every sum is a tie: halves of 1, 3, 5, -1, -3. The clamp is at the zero point, with ReLU, and at the ends. */
     static const int32_t sums[6] = {1, 3, 5, -1, -3, 1000}, half[6] = {1 << 30, 1 << 30, 1 << 30, 1 << 30, 1 << 30, 1 << 30},
                          none[6];
