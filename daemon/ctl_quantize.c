@@ -16,7 +16,7 @@
 #include "models/quantize/quantize.h"
 
 struct options {
-    const char *output, *precision, *data, *method, *report;
+    const char *output, *precision, *data, *method, *rounding, *report;
     int images, threads, json;
     double min_agreement;
 };
@@ -28,7 +28,10 @@ static const struct ctl_option options[] = {
     {"calibrate", 0, CTL_TEXT, offsetof(struct options, data), 0, 0, "DATA",
      "images like those to come; int8 needs them, the others are only measured on them"},
     {"images", 0, CTL_INT, offsetof(struct options, images), 1, 1e6, "N", "how many, spread evenly over DATA (default 256)"},
-    {"method", 0, CTL_TEXT, offsetof(struct options, method), 0, 0, "M", "how ranges are chosen: auto (default) or minmax"},
+    {"method", 0, CTL_TEXT, offsetof(struct options, method), 0, 0, "M",
+     "how int8 ranges are chosen: minmax, average, percentile, mse, entropy, or auto (default): the best of them"},
+    {"rounding", 0, CTL_TEXT, offsetof(struct options, rounding), 0, 0, "R",
+     "how int8 weights are rounded: nearest, gptq (each makes up for those before it), or auto (default): the better"},
     {"min-agreement", 0, CTL_NUMBER, offsetof(struct options, min_agreement), 0, 100, "P",
      "write only if top-1 agrees with fp32 on P percent of the images"},
     {"report", 0, CTL_TEXT, offsetof(struct options, report), 0, 0, "FILE.json", "write what was lost, layer by layer"},
@@ -38,7 +41,7 @@ static const struct ctl_option options[] = {
 };
 
 static const struct ctl_usage usage = {
-    "quantize MODEL -o DIR|FILE --precision fp16|hybrid|int8 [--calibrate DATA] [--images N] [--method M] [--min-agreement P]\n"
+    "quantize MODEL -o DIR|FILE --precision fp16|hybrid|int8 [--calibrate DATA] [--images N] [--method M] [--rounding R] [--min-agreement P]\n"
     "       [--report FILE.json] [--threads N] [--json]",
     "Makes a smaller, faster file from the fp32 file of a model (or from the fp32.safetensors of a directory).", options, 1, 1};
 
@@ -198,22 +201,32 @@ static int print_result(const struct network *q, const char *path, const struct 
 
 /* ---- the command ---- */
 
-/* Ranges by calibration when int8 asks for them, then the network in the wanted precision. */
+/* quantize_options.progress */
+static void show_progress(void *user, const char *what, int done, int total)
+{
+    struct images *s = user;
+    if (s->progress.what != what)
+        progress_start(&s->progress, what, "steps", total, s->progress.quiet);
+    progress_step(&s->progress, done);
+}
+
+/* Calibration when there are images, then the network in the wanted precision. */
 static int convert(const struct options *o, enum precision p, const struct network *fp32, const struct kernels *k,
                    struct pthreadpool *pool, struct images *images, struct network *q, struct err *e)
 {
-    if (p != PRECISION_INT8)
-        return quantize_network(fp32, p, NULL, 0, q, e);
-    struct range *ranges = calloc((size_t)fp32->graph.count, sizeof *ranges);
-    int seen = 0;
-    if (!ranges)
-        return err_set(e, ERR_MEMORY, "no memory for the ranges");
-    rewind_images(images, "calibrating", o->json);
-    int rc = calibrate_minmax(fp32, k, pool, next_pixels, images, ranges, &seen, e);
-    progress_end(&images->progress);
+    struct quantize_options how = {.progress = show_progress, .user = images};
+    struct calibration *c = NULL;
+    int rc = quantize_parse_method(o->method, &how.ranges, e);
     if (rc == 0)
-        rc = quantize_network(fp32, p, ranges, seen, q, e);
-    free(ranges);
+        rc = quantize_parse_rounding(o->rounding, &how.weights, e);
+    if (rc == 0 && images->data) {
+        rewind_images(images, "calibrating", o->json);
+        rc = calibration_new(fp32, k, pool, next_pixels, images, &c, e);
+    }
+    if (rc == 0)
+        rc = quantize_network(fp32, p, &how, c, q, NULL, e);
+    progress_end(&images->progress);
+    calibration_free(c);
     return rc;
 }
 
@@ -272,8 +285,7 @@ static int quantize(const struct options *o, enum precision p, const char *model
 
 int ctl_quantize(int argc, char **argv)
 {
-    static const char *const later[] = {"percentile", "mse", "entropy"};
-    struct options o = {.images = 256, .method = "auto", .min_agreement = -1};
+    struct options o = {.images = 256, .method = "auto", .rounding = "auto", .min_agreement = -1};
     int status, first = ctl_parse(&usage, argc, argv, &o, &status);
     if (first < 0)
         return status;
@@ -289,12 +301,8 @@ int ctl_quantize(int argc, char **argv)
         return ctl_wrong(&usage, "--precision fp32 is what there is already: fp16, hybrid or int8");
     if (!o.data && (p == PRECISION_INT8 || o.min_agreement >= 0))
         return ctl_wrong(&usage, "%s needs images: --calibrate DATA", p == PRECISION_INT8 ? "int8" : "--min-agreement");
-    for (size_t i = 0; i < sizeof later / sizeof *later; i++)
-        if (!strcmp(o.method, later[i])) {
-            err_set(&e, ERR_UNSUPPORTED, "this version has no method %s; auto and minmax are there", o.method);
-            return ctl_fail(&e);
-        }
-    if (strcmp(o.method, "auto") && strcmp(o.method, "minmax"))
-        return ctl_wrong(&usage, "there is no method %s: auto or minmax", o.method);
+    unsigned set;
+    if (quantize_parse_method(o.method, &set, &e) != 0 || quantize_parse_rounding(o.rounding, &set, &e) != 0)
+        return ctl_wrong(&usage, "%s", e.text);
     return quantize(&o, p, argv[first], &e) == 0 ? CTL_DONE : ctl_fail(&e);
 }

@@ -142,13 +142,13 @@ struct network convert_network(const struct network *n, enum precision p)
 {
     struct network q;
     struct err e;
-    struct range *ranges = must(calloc((size_t)n->graph.count, sizeof *ranges));
-    int images = 0;
+    struct calibration *c = NULL;
+    const struct quantize_options plain = {.ranges = 1u << RANGE_MINMAX, .weights = 1u << WEIGHTS_NEAREST, .plain_bias = 1};
     unsigned first = 0;
     if (p == PRECISION_INT8)
-        check(calibrate_minmax(n, kernels_pick(cpu_features(), NULL), NULL, next, &first, ranges, &images, &e), &e);
-    check(quantize_network(n, p, ranges, images, &q, &e), &e);
-    free(ranges);
+        check(calibration_new(n, kernels_pick(cpu_features(), NULL), NULL, next, &first, &c, &e), &e);
+    check(quantize_network(n, p, &plain, c, &q, NULL, &e), &e);
+    calibration_free(c);
     return q;
 }
 

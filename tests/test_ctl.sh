@@ -240,8 +240,9 @@ expect 0 quantize "$d/fp32.safetensors" -o "$d" --precision int8 --calibrate "$t
 at_least "int8's ratio of signal to noise" "$(values logit_sqnr_db)" 20
 cp "$tmp/report.json" "$tmp/out"
 fields layers name shape macs weight_sqnr_db scale zero agreement logit_sqnr_db
-expect 1 quantize "$d" -o "$tmp/wrong" --precision int8 --calibrate "$tmp/noise.bin" --method entropy
-says entropy
+expect 0 quantize "$d" -o "$tmp/entropy.safetensors" --precision int8 --calibrate "$tmp/noise.bin" --images 16 --method entropy --rounding nearest
+expect 2 quantize "$d" -o "$tmp/wrong" --precision int8 --calibrate "$tmp/noise.bin" --rounding up
+says 'nearest or gptq'
 expect 1 quantize "$d/int8.safetensors" -o "$tmp/wrong" --precision fp16
 says int8
 expect 1 quantize "$d" -o "$tmp/wrong" --precision int8 --calibrate "$tmp/nothing"

@@ -142,13 +142,13 @@ static void one(const struct checkpoint *c)
     if (r.count == images.count) /* from files: decode, crop, network; two images are 0.7 point of 298 */
         assert_true(fabs(100.0 * r.right / r.count - c->top1) <= (c->classes == 10 ? 0.01 : 0.7));
 
-    assert_int_equal(quantize_network(&n, PRECISION_FP16, NULL, 0, &q, &e), 0);
+    assert_int_equal(quantize_network(&n, PRECISION_FP16, NULL, NULL, &q, NULL, &e), 0);
     r = run(&q, &images, golden, at_most(c->fp16_images, all));
     print_message("%s fp16: %.2g of the largest logit\n", c->name, r.worst);
     assert_true(r.worst <= 1e-2);
     network_free(&q);
 
-    assert_int_equal(quantize_network(&n, PRECISION_HYBRID, NULL, 0, &q, &e), 0);
+    assert_int_equal(quantize_network(&n, PRECISION_HYBRID, NULL, NULL, &q, NULL, &e), 0);
     r = run(&q, &images, golden, all);
     print_message("%s hybrid: agrees with fp32 on %d of %d\n", c->name, r.agree, r.count);
     assert_true(r.count == images.count ? 100.0 * r.agree / r.count >= 97.5 : r.agree >= r.count - 1);
@@ -156,11 +156,12 @@ static void one(const struct checkpoint *c)
 
     /* Calibration photos have their own shape, so they take the preprocessing with a resize. */
     struct network as_photo = golden_network(data, dir, c->name, c->calibration_preprocess);
-    struct range *ranges = calloc((size_t)n.graph.count, sizeof *ranges);
+    const struct quantize_options plain = {.ranges = 1u << RANGE_MINMAX, .weights = 1u << WEIGHTS_NEAREST, .plain_bias = 1};
+    struct calibration *seen = NULL;
     struct feed f = {&calibration, &as_photo, 0, slow() ? few : c->calibration_images};
-    int used;
-    assert_int_equal(calibrate_minmax(&n, kernels_pick(cpu_features(), NULL), NULL, feed, &f, ranges, &used, &e), 0);
-    assert_int_equal(quantize_network(&n, PRECISION_INT8, ranges, used, &q, &e), 0);
+    assert_int_equal(calibration_new(&n, kernels_pick(cpu_features(), NULL), NULL, feed, &f, &seen, &e), 0);
+    assert_int_equal(quantize_network(&n, PRECISION_INT8, &plain, seen, &q, NULL, &e), 0);
+    calibration_free(seen);
     r = run(&q, &images, golden, all);
     print_message("%s int8: agrees with fp32 on %d of %d (%.1f %%), top-1 %d\n", c->name, r.agree, r.count, 100.0 * r.agree / r.count, r.right);
     if (r.count == images.count)
@@ -168,7 +169,6 @@ static void one(const struct checkpoint *c)
     network_free(&q);
     network_free(&as_photo);
     network_free(&n);
-    free(ranges);
     free(golden);
     golden_images_free(&images);
     golden_images_free(&calibration);

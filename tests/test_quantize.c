@@ -140,15 +140,15 @@ static void fp16_and_hybrid(void **unused)
     assert_null(y.quants);
     /* Beyond 65504: refused by the layer's name; at 65504: fine. */
     ((float *)n.layers[1].weight)[0] = -65504;
-    assert_int_equal(quantize_network(&n, PRECISION_FP16, NULL, 0, &q, &e), 0);
+    assert_int_equal(quantize_network(&n, PRECISION_FP16, NULL, NULL, &q, NULL, &e), 0);
     network_free(&q);
     ((float *)n.layers[1].weight)[0] = -65505;
-    assert_int_equal(quantize_network(&n, PRECISION_FP16, NULL, 0, &q, &e), -1);
+    assert_int_equal(quantize_network(&n, PRECISION_FP16, NULL, NULL, &q, NULL, &e), -1);
     assert_non_null(strstr(e.text, "conv1"));
     /* Only from fp32, only to something else, int8 only with ranges. */
-    assert_int_equal(quantize_network(&h, PRECISION_INT8, NULL, 0, &q, &e), -1);
-    assert_int_equal(quantize_network(&n, PRECISION_FP32, NULL, 0, &q, &e), -1);
-    assert_int_equal(quantize_network(&n, PRECISION_INT8, NULL, 0, &q, &e), -1);
+    assert_int_equal(quantize_network(&h, PRECISION_INT8, NULL, NULL, &q, NULL, &e), -1);
+    assert_int_equal(quantize_network(&n, PRECISION_FP32, NULL, NULL, &q, NULL, &e), -1);
+    assert_int_equal(quantize_network(&n, PRECISION_INT8, NULL, NULL, &q, NULL, &e), -1);
     network_free(&n);
     network_free(&h);
     network_free(&y);
@@ -166,30 +166,37 @@ static int given(void *user, uint8_t *rgb, struct err *e)
 static void calibration(void **unused)
 {
     (void)unused;
-    struct network n = make_network(6), h = convert_network(&n, PRECISION_FP16);
+    struct network n = make_network(6), h16 = convert_network(&n, PRECISION_FP16);
     const struct kernels *k = kernels_pick(cpu_features(), NULL);
-    struct range *ranges = calloc((size_t)n.graph.count, sizeof *ranges), one[2];
+    struct calibration *c;
+    struct histogram one;
     struct err e;
-    int images = -1, count = 1;
-    assert_int_equal(calibrate_minmax(&n, k, NULL, given, &count, ranges, &images, &e), 0);
-    assert_int_equal(images, 1);
-    one[0] = ranges[1];
-    count = 2; /* two images: the union of both ranges */
-    assert_int_equal(calibrate_minmax(&n, k, NULL, given, &count, ranges, &images, &e), 0);
-    assert_int_equal(images, 2);
-    assert_true(ranges[1].min <= one[0].min && ranges[1].max >= one[0].max);
-    assert_true(ranges[1].min >= 0 && ranges[1].max > 0);
-    assert_true(ranges[n.graph.output].min < ranges[n.graph.output].max);
+    int count = 1;
+    assert_int_equal(calibration_new(&n, k, NULL, given, &count, &c, &e), 0);
+    assert_int_equal(calibration_images(c), 1); /* the only one serves for everything */
+    assert_int_equal(calibration_held(c), 1);
+    one = *calibration_histogram(c, 1);
+    calibration_free(c);
+    count = 3; /* the second is held back; ranges are the union of the others' */
+    assert_int_equal(calibration_new(&n, k, NULL, given, &count, &c, &e), 0);
+    assert_int_equal(calibration_images(c), 3);
+    assert_int_equal(calibration_held(c), 1);
+    assert_int_equal(calibration_fit(c), 2);
+    const struct histogram *h = calibration_histogram(c, 1);
+    assert_true(h->min <= one.min && h->max >= one.max && h->images == 2 && h->count == 2 * one.count);
+    assert_true(h->min >= 0 && h->max > 0);
+    h = calibration_histogram(c, n.graph.output);
+    assert_true(h->min < h->max);
+    calibration_free(c);
     count = 0;
-    assert_int_equal(calibrate_minmax(&n, k, NULL, given, &count, ranges, &images, &e), -1);
+    assert_int_equal(calibration_new(&n, k, NULL, given, &count, &c, &e), -1);
     count = -1;
-    assert_int_equal(calibrate_minmax(&n, k, NULL, given, &count, ranges, &images, &e), -1);
+    assert_int_equal(calibration_new(&n, k, NULL, given, &count, &c, &e), -1);
     assert_string_equal(e.text, "cannot read");
     count = 1;
-    assert_int_equal(calibrate_minmax(&h, k, NULL, given, &count, ranges, &images, &e), -1);
-    free(ranges);
+    assert_int_equal(calibration_new(&h16, k, NULL, given, &count, &c, &e), -1);
     network_free(&n);
-    network_free(&h);
+    network_free(&h16);
 }
 
 int main(void)

@@ -3,225 +3,215 @@
 #include "models/quantize/quantize.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "kernels/half.h"
 #include "models/json.h"
-#include "models/plan.h"
+#include "models/quantize/convert.h"
+#include "models/quantize/study.h"
 
-void quantize_weights(const float *w, int channels, int64_t depth, int8_t *q, float *scale)
+static const char *const rounding_names[] = {[WEIGHTS_NEAREST] = "nearest", [WEIGHTS_GPTQ] = "gptq"};
+
+const char *weight_rounding_name(enum weight_rounding r)
 {
-    for (int o = 0; o < channels; o++) {
-        const float *row = w + (int64_t)o * depth;
-        float max = 0;
-        for (int64_t i = 0; i < depth; i++)
-            max = fabsf(row[i]) > max ? fabsf(row[i]) : max;
-        /* A scale must stay a normal number, or dividing by it loses the weights. */
-        float s = max / 127.0f;
-        if (!(s >= 1e-30f))
-            s = 1;
-        scale[o] = s;
-        for (int64_t i = 0; i < depth; i++) {
-            long v = lrintf(row[i] / s);
-            q[(int64_t)o * depth + i] = (int8_t)(v > 127 ? 127 : v < -127 ? -127 : v);
+    return rounding_names[r];
+}
+
+int quantize_parse_method(const char *text, unsigned *ranges, struct err *e)
+{
+    unsigned set = 0;
+    if (!strcmp(text, "auto"))
+        set = RANGES_ALL;
+    else if (!strcmp(text, "percentile"))
+        set = 1u << RANGE_PERCENTILE_99_99 | 1u << RANGE_PERCENTILE_99_999;
+    for (int m = 0; m < RANGE_METHODS; m++)
+        if (!strcmp(text, range_method_name((enum range_method)m)))
+            set = 1u << m;
+    if (!set)
+        return err_set(e, ERR_INPUT, "there is no method %.32s: auto, minmax, average, percentile, mse or entropy", text);
+    *ranges = set;
+    return 0;
+}
+
+int quantize_parse_rounding(const char *text, unsigned *weights, struct err *e)
+{
+    unsigned set = !strcmp(text, "auto") ? WEIGHTS_ALL : 0;
+    for (int r = WEIGHTS_NEAREST; r <= WEIGHTS_GPTQ; r++)
+        if (!strcmp(text, rounding_names[r]))
+            set = 1u << r;
+    if (!set)
+        return err_set(e, ERR_INPUT, "there is no rounding %.32s: auto, nearest or gptq", text);
+    *weights = set;
+    return 0;
+}
+
+/* ---- the search ---- */
+
+/* The best network so far and how it was made. */
+struct search {
+    const struct network *n;
+    const struct calibration *c;
+    const struct quantize_options *o;
+    struct recipe recipe;
+    struct range *ranges; /* [graph.count], of the try */
+    struct network best;
+    struct quantize_result result;
+    int tries; /* expected, for the progress */
+};
+
+static void find_ranges(struct search *s, enum range_method m)
+{
+    const struct graph *g = &s->n->graph;
+    for (int i = 0; i < g->count; i++) {
+        const struct histogram *h = calibration_histogram(s->c, i);
+        if (h && h->images)
+            s->ranges[i] = range_find(h, i == g->output ? RANGE_MINMAX : m);
+    }
+}
+
+static int better(const struct fidelity *a, const struct fidelity *b)
+{
+    return a->noise * b->signal < b->noise * a->signal;
+}
+
+/* Makes the network of that row, compares it, and keeps it when it is the best so far. */
+static int try_one(struct search *s, struct quantize_try row, struct err *e)
+{
+    struct network q;
+    if (s->o->progress)
+        s->o->progress(s->o->user, "trying", s->result.count, s->tries);
+    s->recipe.weights = row.weights;
+    s->recipe.correct_bias = row.bias_corrected;
+    if (s->recipe.precision == PRECISION_INT8)
+        find_ranges(s, row.range);
+    if (convert_network_by(s->n, &s->recipe, &q, e) < 0)
+        return -1;
+    if (calibration_compare(s->c, &q, 0, &row.fidelity, e) < 0) {
+        network_free(&q);
+        return -1;
+    }
+    int i = s->result.count++;
+    s->result.tries[i] = row;
+    if (i > 0 && !better(&row.fidelity, &s->result.tries[s->result.chosen].fidelity)) {
+        network_free(&q);
+        return 0;
+    }
+    s->result.chosen = i;
+    network_free(&s->best);
+    s->best = q;
+    return 0;
+}
+
+/* Ranges first, under the simplest weights; then, under the best of them, what can be done about the weights. */
+static int search(struct search *s, struct err *e)
+{
+    const int int8 = s->recipe.precision == PRECISION_INT8;
+    const unsigned ranges = s->o->ranges && int8 ? s->o->ranges : int8 ? RANGES_ALL : 1;
+    const unsigned weights = s->o->weights ? s->o->weights : WEIGHTS_ALL;
+    const enum weight_rounding first = weights & 1u << WEIGHTS_NEAREST ? WEIGHTS_NEAREST : WEIGHTS_GPTQ;
+    const int gptq = weights >> WEIGHTS_GPTQ & 1, nearest = weights & 1;
+    struct layer_study *studies = NULL;
+    int rc = 0;
+    s->tries = __builtin_popcount(ranges) + !s->o->plain_bias * (nearest + gptq) + (gptq && nearest);
+    if (gptq || !s->o->plain_bias)
+        rc = studies_make(s->n, s->c, gptq, s->o, &studies, e);
+    s->recipe.studies = studies;
+    for (int m = 0; rc == 0 && m < RANGE_METHODS; m++)
+        if (ranges >> m & 1)
+            rc = try_one(s, (struct quantize_try){.range = (enum range_method)m, .weights = first}, e);
+    const enum range_method range = rc == 0 ? s->result.tries[s->result.chosen].range : RANGE_MINMAX;
+    for (int r = first; rc == 0 && r <= WEIGHTS_GPTQ; r++)
+        for (int bias = r == (int)first; rc == 0 && bias <= !s->o->plain_bias; bias++)
+            if (weights >> r & 1)
+                rc = try_one(s, (struct quantize_try){.range = range, .weights = (enum weight_rounding)r, .bias_corrected = bias},
+                             e);
+    studies_free(studies, s->n->graph.count);
+    s->recipe.studies = NULL;
+    return rc;
+}
+
+/* ---- what the file tells ---- */
+
+static int put_row(cJSON *o, enum precision p, const struct quantize_try *t)
+{
+    const char *method = p == PRECISION_INT8 ? range_method_name(t->range) : "weights";
+    int bad = !cJSON_AddStringToObject(o, "method", method);
+    bad |= !cJSON_AddStringToObject(o, "weights", rounding_names[t->weights]);
+    bad |= !cJSON_AddBoolToObject(o, "bias_corrected", t->bias_corrected);
+    const double db = fidelity_db(&t->fidelity);
+    bad |= !(isfinite(db) ? cJSON_AddNumberToObject(o, "logit_sqnr_db", round(db * 100) / 100)
+                          : cJSON_AddNullToObject(o, "logit_sqnr_db"));
+    bad |= !cJSON_AddNumberToObject(o, "agreement", round(fidelity_percent(&t->fidelity) * 100) / 100);
+    return bad ? -1 : 0;
+}
+
+static char *describe(enum precision p, const struct calibration *c, const struct quantize_result *r)
+{
+    cJSON *o = cJSON_CreateObject(), *tried;
+    int bad = !o;
+    if (r->chosen < 0) {
+        bad |= !cJSON_AddStringToObject(o, "method", p == PRECISION_FP16 ? "cast" : "weights");
+    } else {
+        bad |= put_row(o, p, &r->tries[r->chosen]);
+        bad |= !cJSON_AddNumberToObject(o, "images", calibration_images(c));
+        bad |= !cJSON_AddNumberToObject(o, "held_back", calibration_held(c));
+        bad |= !(tried = cJSON_AddArrayToObject(o, "tried"));
+        for (int i = 0; !bad && i < r->count; i++) {
+            cJSON *row = cJSON_CreateObject();
+            bad |= !row || put_row(row, p, &r->tries[i]) < 0;
+            if (!cJSON_AddItemToArray(tried, row))
+                cJSON_Delete(row);
         }
     }
-}
-
-struct quant quant_from_range(float min, float max)
-{
-    min = min < 0 ? min : 0;
-    max = max > 0 ? max : 0;
-    float scale = (float)(((double)max - (double)min) / 255.0);
-    if (!(scale >= 1e-30f))
-        return (struct quant){1, min < 0 ? 0 : -128};
-    long zero = lrint(-128.0 - (double)min / (double)scale);
-    return (struct quant){scale, (int)(zero < -128 ? -128 : zero > 127 ? 127 : zero)};
-}
-
-/* ---- ranges to quants ---- */
-
-/* Tensors that a plan materialises were observed. A convolution fused into an add takes the add's; pooling by maximum and the
-   parameter-free shortcut copy values, so they keep their input's. */
-static int make_quants(const struct network *n, const struct range *ranges, struct quant *quants, struct err *e)
-{
-    const struct graph *g = &n->graph;
-    struct plan plan;
-    if (plan_make(g, 1, &plan, e) < 0)
-        return -1;
-    quants[0] = preprocess_quant(&n->preprocess);
-    for (int s = 0; s < plan.count; s++) {
-        const struct step *step = &plan.steps[s];
-        struct range r = ranges[step->node];
-        if (!isfinite(r.min) || !isfinite(r.max)) {
-            plan_free(&plan);
-            return err_set(e, ERR_INPUT, "layer %s gave infinite values in calibration", g->nodes[step->node].name);
-        }
-        if (step->op == OP_MAXPOOL || step->op == OP_SHORTCUT)
-            quants[step->node] = quants[step->in[0]];
-        else
-            quants[step->node] = quant_from_range(step->relu && r.min < 0 ? 0 : r.min, r.max);
-        if (step->weights >= 0)
-            quants[step->weights] = quants[step->node];
-    }
-    plan_free(&plan);
-    return 0;
-}
-
-/* ---- layers ---- */
-
-static int to_fp16(const struct node *n, const struct layer *from, struct layer *to, int64_t count, struct err *e)
-{
-    uint16_t *w = malloc((size_t)count * sizeof *w);
-    to->weight = w;
-    to->bias = malloc((size_t)n->c * sizeof *to->bias);
-    if (!w || !to->bias)
-        return err_set(e, ERR_MEMORY, "no memory for layer %s", n->name);
-    for (int64_t i = 0; i < count; i++) {
-        float v = ((const float *)from->weight)[i];
-        if (fabsf(v) > HALF_MAX)
-            return err_set(e, ERR_UNSUPPORTED, "layer %s has a weight of %g, beyond fp16's %g", n->name, (double)v, (double)HALF_MAX);
-        w[i] = half_from_float(v);
-    }
-    memcpy(to->bias, from->bias, (size_t)n->c * sizeof *to->bias);
-    return 0;
-}
-
-static int to_int8_weights(const struct node *n, const struct layer *from, struct layer *to, int64_t count, struct err *e)
-{
-    to->weight = malloc((size_t)count);
-    to->scale = malloc((size_t)n->c * sizeof *to->scale);
-    if (!to->weight || !to->scale)
-        return err_set(e, ERR_MEMORY, "no memory for layer %s", n->name);
-    quantize_weights(from->weight, n->c, count / n->c, to->weight, to->scale);
-    return 0;
-}
-
-static int to_hybrid(const struct node *n, const struct layer *from, struct layer *to, int64_t count, struct err *e)
-{
-    if (to_int8_weights(n, from, to, count, e) < 0)
-        return -1;
-    to->bias = malloc((size_t)n->c * sizeof *to->bias);
-    if (!to->bias)
-        return err_set(e, ERR_MEMORY, "no memory for layer %s", n->name);
-    memcpy(to->bias, from->bias, (size_t)n->c * sizeof *to->bias);
-    return 0;
-}
-
-/* A channel whose weights are tiny beside its bias would need a bias beyond 31 bits: its scale is raised until the bias fits, which
-   costs weights that hardly matter there. */
-#define BIAS_MAX (1 << 30)
-
-static void fit_bias(const struct layer *from, struct layer *to, int o, int64_t depth, float in_scale)
-{
-    double least = fabs((double)from->bias[o]) / ((double)in_scale * BIAS_MAX);
-    if ((double)to->scale[o] >= least)
-        return;
-    float s = nextafterf((float)least, INFINITY);
-    to->scale[o] = s;
-    int8_t *q = (int8_t *)to->weight + (int64_t)o * depth;
-    const float *w = (const float *)from->weight + (int64_t)o * depth;
-    for (int64_t i = 0; i < depth; i++)
-        q[i] = (int8_t)lrintf(w[i] / s);
-}
-
-static int to_int8(const struct network *n, int node, const struct quant *in, struct layer *to, int64_t count, struct err *e)
-{
-    const struct node *v = &n->graph.nodes[node];
-    const struct layer *from = &n->layers[node];
-    if (to_int8_weights(v, from, to, count, e) < 0)
-        return -1;
-    to->bias_s32 = malloc((size_t)v->c * sizeof *to->bias_s32);
-    if (!to->bias_s32)
-        return err_set(e, ERR_MEMORY, "no memory for layer %s", v->name);
-    for (int o = 0; o < v->c; o++) {
-        fit_bias(from, to, o, count / v->c, in->scale);
-        to->bias_s32[o] = (int32_t)lrint((double)from->bias[o] / ((double)in->scale * (double)to->scale[o]));
-    }
-    const struct node *input = &n->graph.nodes[v->in[0]];
-    struct conv_shape shape = {.in_c = input->c, .out_c = v->c, .kernel_h = v->kernel_h, .kernel_w = v->kernel_w, .groups = v->groups};
-    struct conv_params params = {.weight = to->weight, .bias_s32 = to->bias_s32};
-    int channel = conv_check_s8(&shape, &params);
-    if (channel >= 0)
-        return err_set(e, ERR_UNSUPPORTED, "layer %s, channel %d: sums could leave 32 bits", v->name, channel);
-    return 0;
+    char *text = bad ? NULL : cJSON_PrintUnformatted(o);
+    cJSON_Delete(o);
+    return text;
 }
 
 /* ---- the network ---- */
 
-static char *describe(enum precision p, int images)
+static int check_activations(const struct network *n, const struct calibration *c, struct err *e)
 {
-    static const char *const methods[PRECISIONS] = {"none", "cast", "weights", "minmax"};
-    char text[96];
-    if (p == PRECISION_INT8)
-        snprintf(text, sizeof text, "{\"method\":\"%s\",\"images\":%d}", methods[p], images);
-    else
-        snprintf(text, sizeof text, "{\"method\":\"%s\"}", methods[p]);
-    return strdup(text);
-}
-
-static int copy_rest(const struct network *n, struct network *q, struct err *e)
-{
-    memcpy(q->name, n->name, sizeof q->name);
-    q->preprocess = n->preprocess;
-    q->layers = calloc((size_t)n->graph.count, sizeof *q->layers);
-    if (!q->layers || graph_copy(&n->graph, &q->graph, e) < 0)
-        return q->layers ? -1 : err_set(e, ERR_MEMORY, "no memory for a network");
-    if (n->provenance && !(q->provenance = strdup(n->provenance)))
-        return err_set(e, ERR_MEMORY, "no memory for a network");
-    if (n->label_count == 0)
-        return 0;
-    q->labels = calloc((size_t)n->label_count, sizeof *q->labels);
-    for (int i = 0; q->labels && i < n->label_count; i++) {
-        if (!(q->labels[i] = strdup(n->labels[i])))
-            return err_set(e, ERR_MEMORY, "no memory for labels");
-        q->label_count = i + 1;
-    }
-    return q->labels ? 0 : err_set(e, ERR_MEMORY, "no memory for labels");
-}
-
-static int convert(const struct network *n, enum precision p, const struct range *ranges, struct network *q, struct err *e)
-{
-    const struct graph *g = &n->graph;
-    if (p == PRECISION_INT8) {
-        q->quants = calloc((size_t)g->count, sizeof *q->quants);
-        if (!q->quants)
-            return err_set(e, ERR_MEMORY, "no memory for a network");
-        if (make_quants(n, ranges, q->quants, e) < 0)
-            return -1;
-    }
-    for (int i = 0; i < g->count; i++) {
-        const struct node *v = &g->nodes[i];
-        if (!node_has_weights(v))
-            continue;
-        int64_t count = node_weights(g, i);
-        int bad = p == PRECISION_FP16     ? to_fp16(v, &n->layers[i], &q->layers[i], count, e)
-                  : p == PRECISION_HYBRID ? to_hybrid(v, &n->layers[i], &q->layers[i], count, e)
-                                          : to_int8(n, i, &q->quants[v->in[0]], &q->layers[i], count, e);
-        if (bad)
-            return -1;
+    for (int i = 0; c && i < n->graph.count; i++) {
+        const struct histogram *h = calibration_histogram(c, i);
+        const float largest = h ? fmaxf(h->max, -h->min) : 0;
+        if (largest > HALF_MAX)
+            return err_set(e, ERR_UNSUPPORTED, "layer %s reaches %g in calibration, beyond fp16's %g", n->graph.nodes[i].name,
+                           (double)largest, (double)HALF_MAX);
     }
     return 0;
 }
 
-int quantize_network(const struct network *n, enum precision p, const struct range *ranges, int images, struct network *out,
-                     struct err *e)
+int quantize_network(const struct network *n, enum precision p, const struct quantize_options *o, const struct calibration *c,
+                     struct network *out, struct quantize_result *result, struct err *e)
 {
+    static const struct quantize_options all;
     if (n->precision != PRECISION_FP32 || p == PRECISION_FP32)
         return err_set(e, ERR_INPUT, "only fp32 networks can be quantised, and not to fp32: this is %s to %s",
                        precision_name(n->precision), precision_name(p));
-    if (p == PRECISION_INT8 && !ranges)
+    if (p == PRECISION_INT8 && !c)
         return err_set(e, ERR_INPUT, "int8 needs calibration");
-    struct network q = {.precision = p};
-    int bad = copy_rest(n, &q, e);
-    if (!bad && !(q.quantization = describe(p, images)))
-        bad = err_set(e, ERR_MEMORY, "no memory for a network");
-    if (bad || convert(n, p, ranges, &q, e) < 0) {
-        network_free(&q);
+    struct search s = {.n = n, .c = c, .o = o ? o : &all, .recipe = {.precision = p}, .result = {.chosen = -1}};
+    int rc = 0;
+    if (p == PRECISION_FP16 || !c) {
+        rc = check_activations(n, c, e);
+        if (rc == 0)
+            rc = convert_network_by(n, &s.recipe, &s.best, e);
+    } else {
+        s.ranges = calloc((size_t)n->graph.count, sizeof *s.ranges);
+        s.recipe.ranges = s.ranges;
+        rc = s.ranges ? search(&s, e) : err_set(e, ERR_MEMORY, "no memory for the ranges");
+    }
+    if (rc == 0 && !(s.best.quantization = describe(p, c, &s.result)))
+        rc = err_set(e, ERR_MEMORY, "no memory for a network");
+    free(s.ranges);
+    if (rc < 0) {
+        network_free(&s.best);
         return -1;
     }
-    *out = q;
+    *out = s.best;
+    if (result)
+        *result = s.result;
     return 0;
 }

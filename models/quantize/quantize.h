@@ -1,34 +1,61 @@
 // SPDX-License-Identifier: MIT
 //
 // quantize.h - fp32 network -> fp16, hybrid or int8 network.
+//
+// What can be chosen is tried, and judged by how the result follows the fp32 network on held-back images (calibrate.h).
 
 #ifndef MODELS_QUANTIZE_QUANTIZE_H
 #define MODELS_QUANTIZE_QUANTIZE_H
 
 #include "models/network.h"
+#include "models/quantize/calibrate.h"
+#include "models/quantize/ranges.h"
 
 /* Symmetric int8 weights in [-127, 127], one scale per output channel, s = max|w| / 127 (1 for a channel of zeros). count is
    channels * depth; w [channels][depth]. */
 void quantize_weights(const float *w, int channels, int64_t depth, int8_t *q, float *scale);
 
-/* The quantisation of a range that is first stretched to contain 0: 256 steps, zero point an integer in [-128, 127]. */
-struct quant quant_from_range(float min, float max);
+/* How weights are rounded: each to its nearest step, or one after the other, each making up for the errors before it as the
+   calibration images show them (gptq, compensate.h). */
+enum weight_rounding { WEIGHTS_NEAREST, WEIGHTS_GPTQ };
+const char *weight_rounding_name(enum weight_rounding r);
 
-/* Ranges seen in calibration: one {min, max} per node. */
-struct range {
-    float min, max;
+/* Sets of methods: bit m is range_method m, bit r is weight_rounding r. */
+#define RANGES_ALL  ((1u << RANGE_METHODS) - 1)
+#define WEIGHTS_ALL 3u
+
+struct quantize_options {
+    unsigned ranges;  /* to be tried; 0: all. int8 */
+    unsigned weights; /* to be tried; 0: all. int8 and hybrid; without calibration nearest only */
+    int plain_bias;   /* 1: biases are rounded and nothing else; 0: corrected for the weights' mean error where that helps */
+    /* Called as long work goes on; may be NULL. done of total are in units of `what`. */
+    void (*progress)(void *user, const char *what, int done, int total);
+    void *user;
 };
 
-/* Runs the fp32 network over images and keeps per-node extremes. next() fills rgb [h][w][3] and returns 1, 0 at the end, -1 on error. */
-typedef int next_image(void *user, uint8_t *rgb, struct err *e);
-struct kernels;
-struct pthreadpool;
-int calibrate_minmax(const struct network *fp32, const struct kernels *k, struct pthreadpool *pool, next_image *next, void *user,
-                     struct range *ranges /* [graph.count] */, int *images, struct err *e);
+/* One row of the table of tries. */
+struct quantize_try {
+    enum range_method range; /* int8 */
+    enum weight_rounding weights;
+    int bias_corrected;
+    struct fidelity fidelity;
+};
+#define QUANTIZE_TRIES_MAX 16
+struct quantize_result {
+    struct quantize_try tries[QUANTIZE_TRIES_MAX];
+    int count, chosen; /* chosen: index; -1 where nothing was tried */
+};
 
-/* *out is a new network of that precision; n must be fp32. ranges: int8 only. fp16 refuses |w| > 65504 by layer name; int8 refuses
-   a layer whose accumulator could leave int32. `quantization` JSON of *out is filled. On failure *out is untouched. */
-int quantize_network(const struct network *n, enum precision p, const struct range *ranges, int images, struct network *out,
-                     struct err *e);
+/* Sets of --method: auto, minmax, average, percentile (both), percentile-99.99, percentile-99.999, mse, entropy; and of
+   --rounding: auto, nearest, gptq. */
+int quantize_parse_method(const char *text, unsigned *ranges, struct err *e);
+int quantize_parse_rounding(const char *text, unsigned *weights, struct err *e);
+
+/* *out is a new network of that precision; n must be fp32, and c (int8: needed; else may be NULL) its calibration. o and result
+   may be NULL. Input range from the preprocessing, logits never clipped, pooling by maximum and the shortcut keep their input's
+   range. fp16 refuses weights and, with c, activations beyond 65504 by layer name; int8 refuses a layer whose accumulator could
+   leave int32. `quantization` JSON of *out tells what was tried and chosen. On failure *out is untouched. */
+int quantize_network(const struct network *n, enum precision p, const struct quantize_options *o, const struct calibration *c,
+                     struct network *out, struct quantize_result *result, struct err *e);
 
 #endif

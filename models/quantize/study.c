@@ -1,0 +1,349 @@
+// SPDX-License-Identifier: MIT
+//
+// Columns of inputs, as a convolution's sums see them, are sampled while the fp32 network runs; their products are gathered by
+// the float convolution itself, which is the fastest matrix product there is here. Layers are studied in groups that fit a limit
+// of memory, with one walk over the images for each group.
+
+#include "models/quantize/study.h"
+
+#include <math.h>
+#include <pthreadpool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/conv.h"
+#include "models/quantize/compensate.h"
+
+#define CHUNK         256                 /* columns between two products */
+#define BLOCK         256                 /* inputs of one panel of products */
+#define PRODUCTS_MAX  ((size_t)256 << 20) /* bytes of products of one group of layers */
+#define DEPTH_MAX     8192                /* a deeper layer is rounded to nearest: its matrix would take more than all else */
+#define COLUMNS_LEAST 4096                /* wanted per layer, or DEPTHS times the depth when that is more */
+#define DEPTHS        3
+#define IMAGES_MAX    128  /* walked over */
+#define DAMPING       0.01 /* of the mean diagonal: keeps the factor well-conditioned */
+
+/* One layer. Products are symmetric: panel b holds the columns [b * BLOCK, ...) of the rows [0, (b + 1) * BLOCK). */
+struct moments {
+    int node, depth, groups;
+    int per_image, filled; /* columns: taken per image; in the chunk */
+    double columns;
+    double *sums;         /* [groups][depth] */
+    float *rows, *turned; /* [CHUNK][groups * depth]; [groups][depth][CHUNK]; gptq only */
+    float **panels;       /* [groups * blocks] */
+};
+
+struct study {
+    const struct network *n;
+    const struct calibration *c;
+    const struct quantize_options *o;
+    struct moments *layers;
+    int count, gptq;
+    struct pthreadpool *pool;
+    size_t tasks;
+    int image, bad;
+    int done, total; /* layers, for the progress */
+};
+
+static int blocks(const struct moments *m)
+{
+    return (m->depth + BLOCK - 1) / BLOCK;
+}
+
+static int block_size(const struct moments *m, int b)
+{
+    return m->depth - b * BLOCK < BLOCK ? m->depth - b * BLOCK : BLOCK;
+}
+
+/* ---- products ---- */
+
+static struct conv_shape product_shape(int rows, int columns)
+{
+    return (struct conv_shape){1, rows, CHUNK, 1, rows, columns, 1, 1, 1, 1, 0, 0, 1};
+}
+
+struct product {
+    const struct conv *conv;
+    struct conv_io io;
+    size_t tasks, scratch_bytes;
+    char *scratch;
+};
+
+static void product_task(void *user, size_t task)
+{
+    const struct product *p = user;
+    conv_run(p->conv, &p->io, (int)task, (int)p->tasks, p->scratch + task * p->scratch_bytes);
+}
+
+/* Rows of inputs become rows of columns; an unfilled rest counts as zeros. */
+static void turn(struct moments *m)
+{
+    const int width = m->depth * m->groups;
+    for (int i0 = 0; i0 < width; i0 += 16)
+        for (int t = 0; t < CHUNK; t++)
+            for (int i = i0; i < width && i < i0 + 16; i++)
+                m->turned[(size_t)i * CHUNK + (size_t)t] = t < m->filled ? m->rows[(size_t)t * (size_t)width + (size_t)i] : 0;
+}
+
+/* Adds the chunk's products: a panel is a 1x1 convolution whose pixels and whose filters both are inputs seen along the columns.
+ */
+static int flush(struct study *s, struct moments *m, struct err *e)
+{
+    const struct kernels *k = calibration_kernels(s->c);
+    if (m->filled == 0)
+        return 0;
+    turn(m);
+    for (int g = 0; g < m->groups; g++)
+        for (int b = 0; b < blocks(m); b++) {
+            const float *x = m->turned + (size_t)g * (size_t)m->depth * CHUNK;
+            struct conv_shape shape = product_shape(b * BLOCK + block_size(m, b), block_size(m, b));
+            struct conv_params params = {.weight = x + (size_t)b * BLOCK * CHUNK};
+            void *memory = aligned_alloc(CONV_ALIGN, conv_bytes(k, PRECISION_FP32, &shape));
+            if (!memory)
+                return err_set(e, ERR_MEMORY, "no memory for products of inputs");
+            struct product p = {.conv = conv_init(memory, k, PRECISION_FP32, &shape, &params), .tasks = s->tasks};
+            float *y = m->panels[g * blocks(m) + b];
+            p.io = (struct conv_io){x, y, y, 1};
+            p.scratch_bytes = conv_scratch_bytes(p.conv);
+            p.scratch = p.scratch_bytes ? aligned_alloc(CONV_ALIGN, s->tasks * p.scratch_bytes) : NULL;
+            if (p.scratch_bytes && !p.scratch) {
+                free(memory);
+                return err_set(e, ERR_MEMORY, "no memory for products of inputs");
+            }
+            pthreadpool_parallelize_1d(s->pool, product_task, &p, s->tasks, 0);
+            free(p.scratch);
+            free(memory);
+        }
+    m->filled = 0;
+    return 0;
+}
+
+/* ---- columns ---- */
+
+/* One column of every group, [groups][kernel_h][kernel_w][channels of the group], as the weights lie. */
+static void take_column(const struct network *n, const struct moments *m, const float *x, int position, float *column)
+{
+    const struct node *v = &n->graph.nodes[m->node], *in = &n->graph.nodes[v->in[0]];
+    const int top = position / v->w * v->stride_h - v->pad_top, left = position % v->w * v->stride_w - v->pad_left;
+    const int channels = in->c / m->groups;
+    for (int kh = 0; kh < v->kernel_h; kh++)
+        for (int kw = 0; kw < v->kernel_w; kw++) {
+            const int row = top + kh, col = left + kw, inside = row >= 0 && row < in->h && col >= 0 && col < in->w;
+            const float *from = inside ? x + ((size_t)row * (size_t)in->w + (size_t)col) * (size_t)in->c : NULL;
+            for (int g = 0; g < m->groups; g++) {
+                float *to = column + (size_t)g * (size_t)m->depth + (size_t)(kh * v->kernel_w + kw) * (size_t)channels;
+                if (inside)
+                    memcpy(to, from + (size_t)g * (size_t)channels, (size_t)channels * sizeof *to);
+                else
+                    memset(to, 0, (size_t)channels * sizeof *to);
+            }
+        }
+}
+
+static int take_image(struct study *s, struct moments *m, const float *x, struct err *e)
+{
+    const struct node *v = &s->n->graph.nodes[m->node];
+    const int positions = v->h * v->w, width = m->depth * m->groups;
+    const int count = m->per_image < positions ? m->per_image : positions;
+    for (int i = 0; i < count; i++) {
+        /* Evenly over the image, starting elsewhere in each. */
+        const int position = (int)(((long long)i * positions / count + s->image * 7919LL) % positions);
+        float *column = m->rows + (size_t)m->filled * (size_t)width;
+        take_column(s->n, m, x, position, column);
+        for (int k = 0; k < width; k++)
+            m->sums[k] += (double)column[k];
+        m->columns++;
+        if (m->panels && ++m->filled == CHUNK && flush(s, m, e) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+struct walk {
+    struct study *s;
+    struct err *e;
+};
+
+static void before_image(void *user, int image, int images)
+{
+    struct study *s = ((struct walk *)user)->s;
+    s->image = image;
+    if (s->o->progress)
+        s->o->progress(s->o->user, "studying layers", s->done * images + image * s->count, s->total * images);
+}
+
+static void see(void *user, int node, const float *values, size_t count)
+{
+    struct walk *w = user;
+    (void)count;
+    for (int i = 0; i < w->s->count && !w->s->bad; i++)
+        if (w->s->n->graph.nodes[w->s->layers[i].node].in[0] == node)
+            w->s->bad = take_image(w->s, &w->s->layers[i], values, w->e) < 0;
+}
+
+/* ---- one layer ---- */
+
+static void moments_free(struct moments *m)
+{
+    for (int i = 0; m->panels && i < m->groups * blocks(m); i++)
+        free(m->panels[i]);
+    free(m->panels);
+    free(m->sums);
+    free(m->rows);
+    free(m->turned);
+    *m = (struct moments){0};
+}
+
+static size_t product_bytes(const struct network *n, int node)
+{
+    const size_t depth = (size_t)node_depth(&n->graph, node);
+    return depth > DEPTH_MAX ? 0 : depth * (depth + BLOCK) / 2 * sizeof(float) * (size_t)n->graph.nodes[node].groups;
+}
+
+static int moments_init(struct study *s, int node, struct moments *m, struct err *e)
+{
+    const struct node *v = &s->n->graph.nodes[node];
+    *m = (struct moments){.node = node, .depth = (int)node_depth(&s->n->graph, node), .groups = v->groups};
+    const size_t width = (size_t)m->depth * (size_t)m->groups;
+    const int products = s->gptq && m->depth <= DEPTH_MAX;
+    const int images = calibration_fit(s->c) < IMAGES_MAX ? calibration_fit(s->c) : IMAGES_MAX;
+    const int want = products && DEPTHS * m->depth > COLUMNS_LEAST ? DEPTHS * m->depth : COLUMNS_LEAST;
+    m->per_image = (want + images - 1) / images;
+    m->sums = calloc(width, sizeof *m->sums);
+    m->rows = malloc((products ? CHUNK : 1) * width * sizeof *m->rows);
+    int bad = !m->sums || !m->rows;
+    if (products) {
+        m->turned = aligned_alloc(CONV_ALIGN, CHUNK * width * sizeof *m->turned);
+        m->panels = calloc((size_t)(m->groups * blocks(m)), sizeof *m->panels);
+        bad |= !m->turned || !m->panels;
+        for (int i = 0; !bad && i < m->groups * blocks(m); i++) {
+            const int b = i % blocks(m);
+            m->panels[i] = calloc((size_t)(b * BLOCK + block_size(m, b)) * (size_t)block_size(m, b), sizeof(float));
+            bad = !m->panels[i];
+        }
+    }
+    return bad ? err_set(e, ERR_MEMORY, "no memory to study layer %s", v->name) : 0;
+}
+
+/* The covariance of a group's inputs, damped; 0 when all are constant. What is common to all columns is for the bias to mend. */
+static int covariance(const struct moments *m, int g, float *a)
+{
+    const size_t n = (size_t)m->depth, side = factor_side(m->depth);
+    const double *sums = m->sums + (size_t)g * n;
+    memset(a, 0, side * side * sizeof *a);
+    for (size_t j = 0; j < n; j++) {
+        const int b = (int)(j / BLOCK);
+        const float *panel = m->panels[g * blocks(m) + b];
+        for (size_t i = 0; i <= j; i++) {
+            const double p = (double)panel[i * (size_t)block_size(m, b) + j % BLOCK];
+            a[i * side + j] = a[j * side + i] = (float)(p / m->columns - sums[i] / m->columns * (sums[j] / m->columns));
+        }
+    }
+    double mean = 0;
+    for (size_t i = 0; i < n; i++)
+        mean += (double)a[i * side + i] / (double)n;
+    if (!(mean > 0))
+        return 0;
+    for (size_t i = 0; i < side; i++)
+        a[i * side + i] = i < n ? a[i * side + i] + (float)(DAMPING * mean) : 1;
+    return 1;
+}
+
+static int round_layer(const struct study *s, const struct moments *m, struct layer_study *out, struct err *e)
+{
+    const struct node *v = &s->n->graph.nodes[m->node];
+    const float *w = s->n->layers[m->node].weight;
+    const int channels = v->c / m->groups;
+    const size_t side = factor_side(m->depth), each = (size_t)channels * (size_t)m->depth;
+    float *a = malloc(side * side * sizeof *a), *scale = malloc((size_t)v->c * sizeof *scale);
+    int8_t *q = malloc(each * (size_t)m->groups);
+    int bad = !a || !scale || !q;
+    if (!bad)
+        quantize_weights(w, v->c, m->depth, q, scale);
+    for (int g = 0; g < m->groups && !bad; g++) /* a group that cannot be factored keeps its nearest weights */
+        if (covariance(m, g, a) && factor_upper(a, m->depth, s->pool) == 0)
+            bad = round_compensated(a, m->depth, w + (size_t)g * each, channels, scale + g * channels, q + (size_t)g * each,
+                                    s->pool);
+    free(a);
+    free(scale);
+    if (bad) {
+        free(q);
+        return err_set(e, ERR_MEMORY, "no memory to round layer %s", v->name);
+    }
+    out->rounded = q;
+    return 0;
+}
+
+static int finish_layer(struct study *s, struct moments *m, struct layer_study *out, struct err *e)
+{
+    const size_t width = (size_t)m->depth * (size_t)m->groups;
+    out->mean = malloc(width * sizeof *out->mean);
+    if (!out->mean)
+        return err_set(e, ERR_MEMORY, "no memory for the means of layer %s", s->n->graph.nodes[m->node].name);
+    for (size_t i = 0; i < width; i++)
+        out->mean[i] = (float)(m->sums[i] / m->columns);
+    if (!m->panels)
+        return 0;
+    if (flush(s, m, e) < 0)
+        return -1;
+    return round_layer(s, m, out, e);
+}
+
+/* ---- all layers ---- */
+
+/* Studies layers from *next on, as many as the limit allows, and at least one. */
+static int study_group(struct study *s, int *next, struct layer_study *out, struct err *e)
+{
+    const struct graph *g = &s->n->graph;
+    size_t bytes = 0;
+    int i = *next, bad = 0;
+    for (; i < g->count && !bad; i++)
+        if (node_has_weights(&g->nodes[i])) {
+            bytes += s->gptq ? product_bytes(s->n, i) : 0;
+            if (s->count && bytes > PRODUCTS_MAX)
+                break;
+            bad = moments_init(s, i, &s->layers[s->count++], e) < 0;
+        }
+    *next = i;
+    struct walk w = {s, e};
+    if (!bad)
+        bad = calibration_walk(s->c, IMAGES_MAX, before_image, see, &w, e) < 0 || s->bad;
+    for (int l = 0; l < s->count; l++) {
+        struct moments *m = &s->layers[l];
+        bad = bad || finish_layer(s, m, &out[m->node], e) < 0;
+        moments_free(m);
+    }
+    s->done += s->count;
+    s->count = 0;
+    return bad ? -1 : 0;
+}
+
+int studies_make(const struct network *n, const struct calibration *c, int gptq, const struct quantize_options *o,
+                 struct layer_study **out, struct err *e)
+{
+    struct study s = {.n = n, .c = c, .o = o, .gptq = gptq, .pool = calibration_pool(c)};
+    struct layer_study *studies = calloc((size_t)n->graph.count, sizeof *studies);
+    s.layers = calloc((size_t)n->graph.count, sizeof *s.layers);
+    s.tasks = s.pool ? pthreadpool_get_threads_count(s.pool) : 1;
+    int bad = !studies || !s.layers ? err_set(e, ERR_MEMORY, "no memory to study layers") : 0;
+    for (int i = 0; i < n->graph.count; i++)
+        s.total += node_has_weights(&n->graph.nodes[i]);
+    for (int i = 0; !bad && s.done < s.total;)
+        bad = study_group(&s, &i, studies, e);
+    free(s.layers);
+    if (bad) {
+        studies_free(studies, n->graph.count);
+        return -1;
+    }
+    *out = studies;
+    return 0;
+}
+
+void studies_free(struct layer_study *s, int count)
+{
+    for (int i = 0; s && i < count; i++) {
+        free(s[i].mean);
+        free(s[i].rounded);
+    }
+    free(s);
+}
