@@ -293,7 +293,7 @@ static void slice(const struct array *x)
     for (int k = axis + 1; k < 4; k++)
         inner *= d[k];
     d[axis] = step < 0 ? d[axis] : (d[axis] + step - 1) / step;
-    struct array *y = out(4, d);
+    struct array *y = out(x->rank, d);
     for (int64_t i = 0; i < y->count; i++)
         y->v[i] = x->v[(i / inner / d[axis] * x->d[axis] + (step < 0 ? d[axis] - 1 : 0) + i / inner % d[axis] * step) * inner +
                        i % inner];

@@ -224,7 +224,8 @@ static void pre_activation(void **unused)
     (void)unused;
     Onnx__ModelProto *m = onnx_new(13, nchw);
     conv(m, "x", "c1", "8,3,3,3", "1,1,1,1", "2,2");
-    batch_norm(m, "c1", "b1", "8");
+    onnx_node(m, "Identity", "c1", "again");
+    batch_norm(m, "again", "b1", "8");
     onnx_node(m, "Relu", "b1", "r1");
     conv(m, "r1", "c2", "8,8,3,3", "1,1,1,1", "1,1");
     onnx_node(m, "Add", "c2,c1", "a1");
@@ -625,6 +626,16 @@ static Onnx__ModelProto *make_qoperator(int type)
     n->domain = strdup("com.microsoft");
     onnx_set_int(n, "transB", 1);
     onnx_node(m, "DequantizeLinear", "y_q,logits_s,logits_z", "y");
+    for (size_t i = 0; type == U8 && i < m->graph->n_initializer; i++) { /* one layer's weights unsigned too */
+        Onnx__TensorProto *t = m->graph->initializer[i];
+        if (strncmp(t->name, "w4_", 3) != 0 || t->data_type != S8)
+            continue;
+        t->data_type = U8;
+        for (size_t k = 0; k < t->raw_data.len; k++)
+            t->raw_data.data[k] ^= 0x80;
+        for (size_t k = 0; k < t->n_int32_data; k++)
+            t->int32_data[k] += 128;
+    }
     return m;
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Collects the values of the source graph, walks its nodes in order, and checks what came out. What an operator means is in the
-// other files; here is the table of all that are known.
+// The values of the source graph, the nodes that grow beside them, and the table of all operators; what they mean is in the other
+// files.
 
 #include "models/checkpoint/onnx_graph.h"
 
@@ -10,11 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "models/checkpoint/onnx_file.h"
-
 /* ---- errors ---- */
 
-static const char *text_of(const char *s)
+const char *onnx_text(const char *s)
 {
     return s ? s : "";
 }
@@ -24,8 +22,8 @@ int onnx_blame(struct onnx *x)
     const Onnx__NodeProto *n = x->node;
     if (!n)
         return err_prefix(x->e, "%s", x->path);
-    const char *name = text_of(n->name), *output = n->n_output ? text_of(n->output[0]) : "";
-    return err_prefix(x->e, "%s: node '%.80s' (%.40s)", x->path, name[0] ? name : output, text_of(n->op_type));
+    const char *name = onnx_text(n->name), *output = n->n_output ? onnx_text(n->output[0]) : "";
+    return err_prefix(x->e, "%s: node '%.80s' (%.40s)", x->path, name[0] ? name : output, onnx_text(n->op_type));
 }
 
 int onnx_fail(struct onnx *x, enum err_code code, const char *fmt, ...)
@@ -46,20 +44,20 @@ static int by_name(const void *a, const void *b)
     return strcmp(((const struct onnx_value *)a)->name, ((const struct onnx_value *)b)->name);
 }
 
-static struct onnx_value *find(const struct onnx *x, const char *name)
+struct onnx_value *onnx_find(const struct onnx *x, const char *name)
 {
     const struct onnx_value key = {.name = name};
     return bsearch(&key, x->values, (size_t)x->value_count, sizeof key, by_name);
 }
 
-static const Onnx__TensorProto *find_initializer(const struct onnx *x, const char *name)
+const Onnx__TensorProto *onnx_initializer(const struct onnx *x, const char *name)
 {
-    const struct onnx_value *v = find(x, name);
+    const struct onnx_value *v = onnx_find(x, name);
     return v ? v->tensor : NULL;
 }
 
 /* Initialisers, inputs that are none, and outputs of nodes: every name is written once. */
-static int collect_values(struct onnx *x)
+int onnx_collect_values(struct onnx *x)
 {
     const Onnx__GraphProto *g = x->graph;
     size_t room = g->n_initializer + g->n_input + 1;
@@ -74,8 +72,8 @@ static int collect_values(struct onnx *x)
     qsort(x->values, (size_t)x->value_count, sizeof *x->values, by_name);
     int count = x->value_count;
     for (size_t i = 0; i < g->n_input; i++) /* old files repeat the initialisers among the inputs */
-        if (!find_initializer(x, text_of(g->input[i]->name)))
-            x->values[count++] = (struct onnx_value){.name = text_of(g->input[i]->name)};
+        if (!onnx_initializer(x, onnx_text(g->input[i]->name)))
+            x->values[count++] = (struct onnx_value){.name = onnx_text(g->input[i]->name)};
     for (size_t i = 0; i < g->n_node; i++)
         for (size_t k = 0; k < g->node[i]->n_output; k++)
             if (g->node[i]->output[k][0])
@@ -87,7 +85,7 @@ static int collect_values(struct onnx *x)
             return err_set(x->e, ERR_DAMAGED, "%s: two things are called '%.120s'", x->path, x->values[i].name);
     for (size_t i = 0; i < g->n_node; i++)
         for (size_t k = 0; k < g->node[i]->n_input; k++) {
-            struct onnx_value *v = find(x, g->node[i]->input[k]);
+            struct onnx_value *v = onnx_find(x, g->node[i]->input[k]);
             if (v)
                 v->readers++;
         }
@@ -96,7 +94,7 @@ static int collect_values(struct onnx *x)
 
 struct onnx_value *onnx_input(struct onnx *x, size_t i)
 {
-    return i < x->node->n_input && x->node->input[i][0] ? find(x, x->node->input[i]) : NULL;
+    return i < x->node->n_input && x->node->input[i][0] ? onnx_find(x, x->node->input[i]) : NULL;
 }
 
 struct onnx_value *onnx_windowed(struct onnx *x, size_t i)
@@ -128,7 +126,7 @@ struct onnx_value *onnx_constant(struct onnx *x, size_t i)
 
 struct onnx_value *onnx_output(struct onnx *x, size_t i)
 {
-    return i < x->node->n_output && x->node->output[i][0] ? find(x, x->node->output[i]) : NULL;
+    return i < x->node->n_output && x->node->output[i][0] ? onnx_find(x, x->node->output[i]) : NULL;
 }
 
 int onnx_is_private(const struct onnx_value *v)
@@ -233,9 +231,9 @@ int onnx_add_node(struct onnx *x, enum op op, int in0, int in1)
     char base[GRAPH_NAME_MAX - 8] = "", name[GRAPH_NAME_MAX];
     struct graph *g = &x->net.graph;
     if (x->node)
-        clean_name(text_of(x->node->name), base, sizeof base);
+        clean_name(onnx_text(x->node->name), base, sizeof base);
     if (x->node && !base[0])
-        clean_name(text_of(x->node->output[0]), base, sizeof base);
+        clean_name(onnx_text(x->node->output[0]), base, sizeof base);
     if (!base[0])
         snprintf(base, sizeof base, "%s%d", op_name(op), g->count);
     snprintf(name, sizeof name, "%s", base);
@@ -332,10 +330,10 @@ operators[] = {
 
 enum { OPERATORS = sizeof operators / sizeof *operators };
 
-static int run_node(struct onnx *x)
+int onnx_run_node(struct onnx *x)
 {
     const Onnx__NodeProto *n = x->node;
-    const char *domain = text_of(n->domain), *type = text_of(n->op_type);
+    const char *domain = onnx_text(n->domain), *type = onnx_text(n->op_type);
     int i = 0;
     while (i < OPERATORS && strcmp(operators[i].name, type) != 0)
         i++;
@@ -350,201 +348,4 @@ static int run_node(struct onnx *x)
             return onnx_fail(x, ERR_DAMAGED, "reads '%.80s', which nothing before it writes", n->input[k]);
     }
     return operators[i].run(x);
-}
-
-/* ---- input and output ---- */
-
-static int starts_with_7x7(const struct onnx *x)
-{
-    for (size_t i = 0; i < x->graph->n_node; i++) {
-        const Onnx__NodeProto *n = x->graph->node[i];
-        for (size_t k = 0; k < n->n_input; k++) {
-            const Onnx__TensorProto *t = find_initializer(x, n->input[k]);
-            if (t && t->n_dims == 4)
-                return t->dims[2] == 7;
-        }
-    }
-    return 0;
-}
-
-/* Dimension i of the input, 0 when it is free. */
-static int64_t input_dimension(const Onnx__TensorShapeProto *s, size_t i)
-{
-    const Onnx__TensorShapeProto__Dimension *d = s->dim[i];
-    return d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE && d->dim_value > 0 ? d->dim_value : 0;
-}
-
-static int start(struct onnx *x, const struct import_options *o)
-{
-    const Onnx__ValueInfoProto *input = NULL;
-    for (size_t i = 0; i < x->graph->n_input; i++)
-        if (!find_initializer(x, text_of(x->graph->input[i]->name))) {
-            if (input)
-                return err_set(x->e, ERR_UNSUPPORTED, "%s: has two inputs, '%.80s' and '%.80s'; an image is one", x->path,
-                               text_of(input->name), text_of(x->graph->input[i]->name));
-            input = x->graph->input[i];
-        }
-    const Onnx__TensorShapeProto *s = input && input->type && input->type->tensor_type ? input->type->tensor_type->shape : NULL;
-    if (!s || s->n_dim != 4)
-        return err_set(x->e, ERR_UNSUPPORTED, "%s: its input is not an image of shape [N, 3, height, width]", x->path);
-    const int nhwc = input_dimension(s, 3) == 3 && input_dimension(s, 1) != 3;
-    const int64_t channels = input_dimension(s, nhwc ? 3 : 1);
-    int64_t h = input_dimension(s, nhwc ? 1 : 2), w = input_dimension(s, nhwc ? 2 : 3);
-    if (channels != 3 && channels != 0)
-        return err_set(x->e, ERR_UNSUPPORTED, "%s: its input '%.80s' has %lld channels; colour images have 3", x->path,
-                       text_of(input->name), (long long)channels);
-    x->batch = input_dimension(s, 0) ? input_dimension(s, 0) : 1;
-
-    struct preprocess *p = &x->net.preprocess;
-    int width, height;
-    const int large = h ? h > 64 : starts_with_7x7(x);
-    x->own_preprocess = o->preprocess != NULL;
-    if (checkpoint_preprocess(o, large ? "imagenet" : "cifar10", p, x->e) < 0)
-        return -1;
-    preprocess_output_size(p, 0, 0, &width, &height);
-    if ((h && height && h != height) || (w && width && w != width))
-        return err_set(x->e, ERR_INPUT, "%s: takes images of %lldx%lld, the preprocessing gives %dx%d", x->path, (long long)w,
-                       (long long)h, width, height);
-    h = h ? h : height;
-    w = w ? w : width;
-    if (h < 1 || w < 1 || h > GRAPH_SIDE_MAX || w > GRAPH_SIDE_MAX)
-        return err_set(x->e, ERR_INPUT, "%s: neither the file nor the preprocessing fixes the size of its input", x->path);
-
-    struct node *n = graph_add(&x->net.graph, OP_INPUT, "input");
-    if (!n)
-        return err_set(x->e, ERR_MEMORY, "%s: no memory", x->path);
-    n->c = 3;
-    n->h = (int)h;
-    n->w = (int)w;
-    struct onnx_value *v = find(x, text_of(input->name));
-    v->kind = ONNX_ACTIVATION;
-    v->alone = 1;
-    v->view = nhwc ? ONNX_NHWC : ONNX_NCHW;
-    const int32_t type = input->type->tensor_type->elem_type;
-    if (type == ONNX__TENSOR_PROTO__DATA_TYPE__INT8 || type == ONNX__TENSOR_PROTO__DATA_TYPE__UINT8)
-        v->stage = ONNX_QUANTISED;
-    return 0;
-}
-
-static int finish(struct onnx *x)
-{
-    x->node = NULL;
-    const struct onnx_value *v = find(x, text_of(x->graph->output[0]->name));
-    if (!v || v->kind != ONNX_ACTIVATION || v->padded)
-        return err_set(x->e, ERR_DAMAGED, "%s: its output '%.80s' is not computed from its input", x->path,
-                       text_of(x->graph->output[0]->name));
-    x->net.graph.output = v->node;
-    if (x->int8 && onnx_finish_quants(x) < 0)
-        return -1;
-    return graph_check(&x->net.graph, x->e) < 0 ? err_prefix(x->e, "%s", x->path) : 0;
-}
-
-/* Layers with weights on the longest way from input to output: what the family counts. Grouped 3x3 make it a ResNeXt. */
-static void name_network(const struct onnx *x, struct network *n)
-{
-    int depth[GRAPH_NODES_MAX];
-    int groups = 1, width = 0;
-    for (int i = 0; i < n->graph.count; i++) {
-        const struct node *v = &n->graph.nodes[i];
-        const int a = v->in[0] >= 0 ? depth[v->in[0]] : 0, b = v->in[1] >= 0 ? depth[v->in[1]] : 0;
-        const int own = node_has_weights(v) && !x->extra[i].helper;
-        depth[i] = (a > b ? a : b) + own;
-        if (own && v->groups > 1 && v->groups < v->c && groups == 1) {
-            groups = v->groups;
-            width = v->c / groups;
-        }
-    }
-    if (groups > 1)
-        snprintf(n->name, sizeof n->name, "resnext%d_%dx%dd", depth[n->graph.output], groups, width);
-    else
-        snprintf(n->name, sizeof n->name, "resnet%d", depth[n->graph.output]);
-}
-
-/* ---- the whole ---- */
-
-static int check_versions(struct onnx *x, const Onnx__ModelProto *m)
-{
-    for (size_t i = 0; i < m->n_opset_import; i++) {
-        const char *domain = text_of(m->opset_import[i]->domain);
-        const int64_t version = m->opset_import[i]->version;
-        if (domain[0] && strcmp(domain, "ai.onnx") != 0)
-            continue;
-        if (version < ONNX_OPSET_MIN || version > ONNX_OPSET_MAX)
-            return err_set(x->e, ERR_UNSUPPORTED, "%s: opset %lld; %d to %d are read here", x->path, (long long)version,
-                           ONNX_OPSET_MIN, ONNX_OPSET_MAX);
-        x->opset = (int)version;
-    }
-    return x->opset ? 0 : err_set(x->e, ERR_DAMAGED, "%s: does not say which opset it uses", x->path);
-}
-
-/* A constant's QuantizeLinear is part of its weights; what counts is whether activations are quantised. */
-static int is_quantised(const struct onnx *x)
-{
-    for (size_t i = 0; i < x->graph->n_node; i++) {
-        const Onnx__NodeProto *n = x->graph->node[i];
-        const char *type = text_of(n->op_type);
-        if (strncmp(type, "QLinear", 7) == 0 || strcmp(type, "QGemm") == 0 ||
-            (strcmp(type, "QuantizeLinear") == 0 && n->n_input && !find_initializer(x, n->input[0])))
-            return 1;
-    }
-    return 0;
-}
-
-static int translate(struct onnx *x, const Onnx__ModelProto *m, const struct import_options *o)
-{
-    const Onnx__GraphProto *g = m->graph;
-    x->graph = g;
-    if (check_versions(x, m) < 0 || collect_values(x) < 0)
-        return -1;
-    if (g->n_output != 1)
-        return err_set(x->e, ERR_UNSUPPORTED, "%s: has %zu outputs; a classifier has one", x->path, g->n_output);
-    struct onnx_value *last = find(x, text_of(g->output[0]->name));
-    if (last)
-        last->readers++;
-    x->int8 = is_quantised(x);
-    x->net.precision = x->int8 ? PRECISION_INT8 : PRECISION_FP32;
-    x->net.layers = calloc(GRAPH_NODES_MAX, sizeof *x->net.layers);
-    x->net.quants = x->int8 ? calloc(GRAPH_NODES_MAX, sizeof *x->net.quants) : NULL;
-    x->extra = calloc(GRAPH_NODES_MAX, sizeof *x->extra);
-    if (!x->net.layers || !x->extra || (x->int8 && !x->net.quants))
-        return err_set(x->e, ERR_MEMORY, "%s: no memory", x->path);
-    if (start(x, o) < 0)
-        return -1;
-    for (size_t i = 0; i < g->n_node; i++) {
-        x->node = g->node[i];
-        if (run_node(x) < 0)
-            return -1;
-    }
-    return finish(x);
-}
-
-static int check_arch(const struct onnx *x, const char *arch)
-{
-    const size_t length = strlen(x->net.name);
-    if (!arch || (strncmp(arch, x->net.name, length) == 0 && (!arch[length] || strcmp(arch + length, "-v1") == 0)))
-        return 0;
-    return err_set(x->e, ERR_INPUT, "%s: its layers say %s, not %s", x->path, x->net.name, arch);
-}
-
-int onnx_import(const char *path, const struct import_options *o, struct network *out, struct err *e)
-{
-    struct onnx x = {.path = path, .e = e};
-    Onnx__ModelProto *m;
-    if (onnx_file_read(path, &m, e) < 0)
-        return -1;
-    int bad = translate(&x, m, o);
-    if (!bad) {
-        name_network(&x, &x.net);
-        bad = check_arch(&x, o->arch);
-    }
-    if (!bad && x.int8 && !(x.net.quantization = onnx_describe(&x)))
-        bad = err_set(e, ERR_MEMORY, "%s: no memory", path);
-    free(x.values);
-    free(x.extra);
-    onnx_file_free(m);
-    if (bad)
-        network_free(&x.net);
-    else
-        *out = x.net;
-    return bad;
 }

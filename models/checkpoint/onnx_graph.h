@@ -73,6 +73,18 @@ int onnx_fail(struct onnx *x, enum err_code code, const char *fmt, ...) __attrib
 /* The same in front of what a callee said; -1. */
 int onnx_blame(struct onnx *x);
 
+/* s, or "" for NULL. */
+const char *onnx_text(const char *s);
+
+/* Initialisers, inputs that are none, and outputs of nodes into x->values: every name is written once. */
+int onnx_collect_values(struct onnx *x);
+/* By name; NULL: no such value. The second: only what is an initialiser. */
+struct onnx_value *onnx_find(const struct onnx *x, const char *name);
+const Onnx__TensorProto *onnx_initializer(const struct onnx *x, const char *name);
+
+/* Does what the operator of x->node means. */
+int onnx_run_node(struct onnx *x);
+
 /* Input i of the current node; NULL: left out. */
 struct onnx_value *onnx_input(struct onnx *x, size_t i);
 /* The activation that input i must be; NULL with e set. */
