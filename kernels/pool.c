@@ -152,3 +152,40 @@ void shortcut_run(enum precision p, const struct shortcut_shape *s, int zero, co
         }
     }
 }
+
+#define CAST_BLOCK 512 /* elements at a time, on the stack */
+
+/* Adding 1.5 * 2^23 leaves the nearest even integer in the low bits of a small float: vectors need no instruction for it. */
+static void round_block(const float *x, size_t n, float inverse, int zero, int8_t *y)
+{
+    const float lo = (float)(-128 - zero), hi = (float)(127 - zero);
+    for (size_t i = 0; i < n; i++) {
+        float t = x[i] * inverse;
+        t = t > lo ? t : lo; /* NaN too */
+        t = (t < hi ? t : hi) + 0x1.8p23f;
+        int32_t bits;
+        memcpy(&bits, &t, sizeof bits);
+        y[i] = (int8_t)(bits - 0x4b400000 + zero);
+    }
+}
+
+void quantize_run(const struct kernels *k, const struct quant *q, size_t n, const uint16_t *x, int8_t *y, int task, int tasks)
+{
+    float block[CAST_BLOCK];
+    const size_t last = n * (size_t)(task + 1) / (size_t)tasks;
+    for (size_t i = n * (size_t)task / (size_t)tasks; i < last; i += CAST_BLOCK) {
+        const size_t count = last - i < CAST_BLOCK ? last - i : CAST_BLOCK;
+        k->ops->widen(count, x + i, block);
+        round_block(block, count, 1 / q->scale, q->zero, y + i);
+    }
+}
+
+void dequantize_run(const struct quant *q, size_t n, const int8_t *x, uint16_t *y, int task, int tasks)
+{
+    uint16_t table[256];
+    for (int i = 0; i < 256; i++)
+        table[i] = half_from_float(q->scale * (float)(i - 128 - q->zero));
+    const size_t last = n * (size_t)(task + 1) / (size_t)tasks;
+    for (size_t i = n * (size_t)task / (size_t)tasks; i < last; i++)
+        y[i] = table[x[i] + 128];
+}

@@ -51,4 +51,9 @@ struct shortcut_shape {
 void shortcut_run(enum precision p, const struct shortcut_shape *s, int zero, const void *x, void *y, int images, int task,
                   int tasks);
 
+/* Between int8 and fp16 layers of one network, n elements: y = clamp(rne(f32(x) * (1 / scale)) + zero, -128, 127), the reciprocal
+   rounded to float once and NaN as the least value; and y = half(scale * f32(x - zero)). Every implementation gives the same bits. */
+void quantize_run(const struct kernels *k, const struct quant *q, size_t n, const uint16_t *x, int8_t *y, int task, int tasks);
+void dequantize_run(const struct quant *q, size_t n, const int8_t *x, uint16_t *y, int task, int tasks);
+
 #endif

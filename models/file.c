@@ -109,7 +109,8 @@ static int keep_layer(void *user, const struct network *n, int node, const struc
 {
     struct layer *to = &((struct network *)user)->layers[node];
     const size_t channels = (size_t)n->graph.nodes[node].c;
-    to->weight = copy(l->weight, (size_t)node_weights(&n->graph, node) * weight_bytes(n->precision));
+    const size_t size = weight_bytes(node_precision(&n->graph.nodes[node], n->precision));
+    to->weight = copy(l->weight, (size_t)node_weights(&n->graph, node) * size);
     to->scale = l->scale ? copy(l->scale, channels * sizeof *l->scale) : NULL;
     to->bias = l->bias ? copy(l->bias, channels * sizeof *l->bias) : NULL;
     to->bias_s32 = l->bias_s32 ? copy(l->bias_s32, channels * sizeof *l->bias_s32) : NULL;

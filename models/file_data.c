@@ -122,7 +122,7 @@ static int take_layer(const struct stream *s, const struct window *w, const stru
     void *bias = w->bytes + (p->bias - w->begin);
     if (p->scale)
         l.scale = (float *)(void *)(w->bytes + (p->scale - w->begin));
-    if (s->n->precision == PRECISION_INT8)
+    if (node_precision(&s->n->graph.nodes[p->node], s->n->precision) == PRECISION_INT8)
         l.bias_s32 = bias;
     else
         l.bias = bias;

@@ -21,7 +21,7 @@ static int advance(struct layout *l)
         return 1;
     }
     if (l->part == PART_WEIGHT) {
-        l->part = has_scale(l->precision) ? PART_SCALE : PART_BIAS;
+        l->part = has_scale(node_precision(&l->graph->nodes[l->node], l->precision)) ? PART_SCALE : PART_BIAS;
         return 1;
     }
     if (l->part == PART_SCALE) {
@@ -41,6 +41,7 @@ static void describe(const struct layout *l, struct slot *s)
         [PRECISION_FP32] = ST_F32, [PRECISION_FP16] = ST_F16, [PRECISION_HYBRID] = ST_I8, [PRECISION_INT8] = ST_I8};
     const struct node *n = l->node >= 0 ? &l->graph->nodes[l->node] : NULL;
 
+    const enum precision p = n ? node_precision(n, l->precision) : l->precision;
     *s = (struct slot){.part = l->part, .node = l->node, .dtype = ST_F32, .rank = 1};
     switch (l->part) {
     case PART_METADATA:
@@ -55,7 +56,7 @@ static void describe(const struct layout *l, struct slot *s)
         break;
     case PART_WEIGHT:
         snprintf(s->name, sizeof s->name, "%s.weight", n->name);
-        s->dtype = weight_dtypes[l->precision];
+        s->dtype = weight_dtypes[p];
         s->rank = 4;
         s->shape[0] = n->c;
         s->shape[1] = n->kernel_h;
@@ -68,7 +69,7 @@ static void describe(const struct layout *l, struct slot *s)
         break;
     case PART_BIAS:
         snprintf(s->name, sizeof s->name, "%s.bias", n->name);
-        s->dtype = l->precision == PRECISION_INT8 ? ST_I32 : ST_F32;
+        s->dtype = p == PRECISION_INT8 ? ST_I32 : ST_F32;
         s->shape[0] = n->c;
         break;
     }
@@ -150,21 +151,22 @@ static int check_scales(const struct network *n, int node, const struct layer *l
 int layer_check(const struct network *n, int node, const struct layer *l, struct err *e)
 {
     const int64_t weights = node_weights(&n->graph, node);
-    const int int8 = n->precision == PRECISION_INT8;
+    const enum precision p = node_precision(&n->graph.nodes[node], n->precision);
+    const int int8 = p == PRECISION_INT8;
     int64_t i;
 
-    if (!l->weight || (has_scale(n->precision) && !l->scale) || (int8 ? !l->bias_s32 : !l->bias))
+    if (!l->weight || (has_scale(p) && !l->scale) || (int8 ? !l->bias_s32 : !l->bias))
         return err_set(e, ERR_INPUT, "layer '%s' has no weight, no scale or no bias", n->graph.nodes[node].name);
-    if (n->precision == PRECISION_FP32)
+    if (p == PRECISION_FP32)
         i = find_not_finite(l->weight, weights);
-    else if (n->precision == PRECISION_FP16)
+    else if (p == PRECISION_FP16)
         i = find_not_finite_half(l->weight, weights);
     else
         i = find_minus_128(l->weight, n->graph.nodes[node].c, weights / n->graph.nodes[node].c);
     if (i >= 0)
         return bad(n, node, "weight", i, e,
-                   has_scale(n->precision) ? "is the second -128 of its output channel" : "is not a finite number");
-    if (has_scale(n->precision) && check_scales(n, node, l, e))
+                   has_scale(p) ? "is the second -128 of its output channel" : "is not a finite number");
+    if (has_scale(p) && check_scales(n, node, l, e))
         return -1;
     i = int8 ? -1 : find_not_finite(l->bias, n->graph.nodes[node].c);
     return i < 0 ? 0 : bad(n, node, "bias", i, e, "is not a finite number");

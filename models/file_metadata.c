@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/half.h"
 #include "models/file_layout.h"
 #include "models/json.h"
 
@@ -82,7 +83,7 @@ static int read_quant(const cJSON *o, struct quant *out, struct err *e)
     return 0;
 }
 
-/* {"tensors":{"<node>":{"scale":s,"zero_point":z},...}}: each node once. */
+/* {"tensors":{"<node>":{"scale":s,"zero_point":z},...}}: each node once, but those whose output is half not at all. */
 static int read_quants(const cJSON *quantization, struct network *n, struct err *e)
 {
     const cJSON *tensors = cJSON_GetObjectItemCaseSensitive(quantization, "tensors");
@@ -97,12 +98,14 @@ static int read_quants(const cJSON *quantization, struct network *n, struct err 
         const int i = graph_names_find(names, n->graph.count, o->string);
         if (i < 0)
             r = err_set(e, ERR_INPUT, "quantization: tensors: '%.96s' is no node", o->string);
+        else if (n->graph.nodes[i].half)
+            r = err_set(e, ERR_INPUT, "quantization: tensors: '%s' works in half and has no scale", o->string);
         else if (read_quant(o, &n->quants[i], e))
             r = err_prefix(e, "quantization: tensors: '%s'", o->string);
     }
     free(names);
     for (int i = 0; i < n->graph.count && r == 0 && found != n->graph.count; i++)
-        if (n->quants[i].scale == 0)
+        if (n->quants[i].scale == 0 && !n->graph.nodes[i].half)
             r = err_set(e, ERR_INPUT, "quantization: tensors: node '%s' is missing", n->graph.nodes[i].name);
     return r;
 }
@@ -124,6 +127,8 @@ static int check_quant(const struct network *n, int node, struct err *e)
     const struct node *d = &n->graph.nodes[node];
     const struct quant q = n->quants[node];
     const char *wrong = NULL;
+    if (d->half && d->op != OP_DEQUANTIZE)
+        return 0;
     switch (d->op) {
     case OP_MAXPOOL:
     case OP_SHORTCUT:
@@ -136,7 +141,12 @@ static int check_quant(const struct network *n, int node, struct err *e)
             if ((double)n->quants[d->in[k]].scale / (double)q.scale > (double)FILE_SCALE_MAX)
                 wrong = "has a scale too small for that of its input";
         break;
+    case OP_DEQUANTIZE:
+        if (n->quants[d->in[0]].scale * 255 > HALF_MAX)
+            wrong = "has an input beyond the largest half";
+        break;
     case OP_INPUT:
+    case OP_QUANTIZE:
         break; /* any: a network that was quantised elsewhere brings its own */
     case OP_CONV:
     case OP_DENSE:
@@ -199,6 +209,8 @@ int metadata_parse(const char *const values[FILE_KEYS], struct network *out, str
     int r =
         out->precision == PRECISION_INT8 ? read_quants(quantization, out, e) || read_rounding(quantization, out, e) ? -1 : 0 : 0;
     cJSON_Delete(quantization);
+    if (r == 0)
+        r = half_check(out, e);
     for (int i = 0; out->quants && i < out->graph.count && r == 0; i++)
         r = check_quant(out, i, e);
     if (r == 0 && values[KEY_SHA256]) {

@@ -45,7 +45,7 @@ static int quantization_to_json(const struct network *n, char **out, struct err 
     cJSON *tensors = cJSON_AddObjectToObject(o, "tensors");
     ok = ok && tensors;
     for (int i = 0; ok && i < n->graph.count; i++)
-        ok = add_quant(tensors, n->graph.nodes[i].name, n->quants[i]);
+        ok = n->graph.nodes[i].half || add_quant(tensors, n->graph.nodes[i].name, n->quants[i]);
     *out = ok ? cJSON_PrintUnformatted(o) : NULL;
     cJSON_Delete(o);
     return *out ? 0 : err_set(e, ERR_MEMORY, "quantization: no memory");

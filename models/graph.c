@@ -8,18 +8,25 @@
 #include <string.h>
 
 const struct op_info op_infos[OPS] = {
-    [OP_INPUT] = {"input", 0, ATTR_SHAPE},
+    [OP_INPUT] = {"input", 0, ATTR_SHAPE | ATTR_HALF},
     [OP_CONV] = {"conv", 1, ATTR_CHANNELS | ATTR_KERNEL | ATTR_STRIDE | ATTR_PAD | ATTR_GROUPS | ATTR_RELU | ATTR_KEEP_OUTPUT},
     [OP_DENSE] = {"dense", 1, ATTR_CHANNELS | ATTR_RELU | ATTR_KEEP_OUTPUT},
     [OP_ADD] = {"add", 2, ATTR_RELU},
     [OP_MAXPOOL] = {"maxpool", 1, ATTR_KERNEL | ATTR_STRIDE | ATTR_PAD},
     [OP_AVGPOOL] = {"avgpool", 1, 0},
     [OP_SHORTCUT] = {"shortcut", 1, ATTR_STRIDE | ATTR_PAD_CHANNELS},
+    [OP_QUANTIZE] = {"quantize", 1, 0},
+    [OP_DEQUANTIZE] = {"dequantize", 1, 0},
 };
 
 const char *op_name(enum op op)
 {
     return op_infos[op].name;
+}
+
+enum precision node_precision(const struct node *n, enum precision p)
+{
+    return n->half ? PRECISION_FP16 : p;
 }
 
 /* Room comes in steps, so that count alone tells when there is none left. */
@@ -195,6 +202,8 @@ static int check_attributes(const struct node *n, struct err *e)
         return bad(n, e, attrs & ATTR_RELU ? "relu must be 0 or 1" : "takes no relu");
     if (!in_range(n->keep_output, 0, attrs & ATTR_KEEP_OUTPUT ? 1 : 0))
         return bad(n, e, attrs & ATTR_KEEP_OUTPUT ? "keep_output must be 0 or 1" : "takes no keep_output");
+    if (attrs & ATTR_HALF && !in_range(n->half, 0, 1))
+        return bad(n, e, "half must be 0 or 1");
     const int channels_max = attrs & ATTR_PAD_CHANNELS ? GRAPH_CHANNELS_MAX : 0;
     if (!in_range(n->pad_before, 0, channels_max) || !in_range(n->pad_after, 0, channels_max))
         return bad(n, e, channels_max ? "channel padding must be 0 to 65536" : "takes no channel padding");
@@ -252,14 +261,36 @@ static int derive_shape(const struct graph *g, struct node *n, struct err *e)
         n->w = (a->w + n->stride_w - 1) / n->stride_w;
         n->c = a->c + n->pad_before + n->pad_after;
         break;
+    case OP_QUANTIZE:
+    case OP_DEQUANTIZE:
+        n->h = a->h;
+        n->w = a->w;
+        n->c = a->c;
+        break;
     }
+    return 0;
+}
+
+/* A node works in what its inputs are. */
+static int derive_half(const struct graph *g, struct node *n, struct err *e)
+{
+    if (n->op == OP_INPUT)
+        return 0;
+    const int half = g->nodes[n->in[0]].half;
+    if (n->in[1] >= 0 && g->nodes[n->in[1]].half != half)
+        return bad(n, e, "one input is half and the other is not: a quantize or dequantize is missing");
+    if (n->op == OP_QUANTIZE && !half)
+        return bad(n, e, "its input is not half");
+    if (n->op == OP_DEQUANTIZE && half)
+        return bad(n, e, "its input is half already");
+    n->half = n->op == OP_QUANTIZE ? 0 : n->op == OP_DEQUANTIZE ? 1 : half;
     return 0;
 }
 
 static int check_node(const struct graph *g, int index, int64_t *macs, struct err *e)
 {
     struct node *n = &g->nodes[index];
-    if (derive_shape(g, n, e))
+    if (derive_half(g, n, e) || derive_shape(g, n, e))
         return -1;
     if (!in_range(n->h, 1, GRAPH_SIDE_MAX) || !in_range(n->w, 1, GRAPH_SIDE_MAX))
         return err_set(e, ERR_TOO_LARGE, "graph: node '%s' (%s): its output is %dx%d pixels; each side must be 1 to %d", n->name,

@@ -4,12 +4,16 @@
 //
 // Batch norm is folded before a graph exists (fold.h), ReLU is an attribute of the node it follows. graph_check is the gate:
 // after it, every index, shape and product used by plan, session and kernels is in range.
+//
+// Some layers of an int8 network may work in fp16. Casts say where: behind a dequantize, or an input with `half`, tensors are
+// half and every node computes in fp16, up to a quantize. A node's precision follows from its inputs; nothing else is marked.
 
 #ifndef MODELS_GRAPH_H
 #define MODELS_GRAPH_H
 
 #include <stdint.h>
 
+#include "kernels/precision.h"
 #include "models/err.h"
 
 #define GRAPH_NODES_MAX 4096
@@ -29,9 +33,11 @@ enum op {
     OP_ADD,      /* two inputs of one shape */
     OP_MAXPOOL,
     OP_AVGPOOL,  /* over all pixels */
-    OP_SHORTCUT  /* option A: every stride-th pixel, zero channels around (kernels/pool.h) */
+    OP_SHORTCUT, /* option A: every stride-th pixel, zero channels around (kernels/pool.h) */
+    OP_QUANTIZE, /* half -> int8 with the node's own scale and zero point; int8 networks only, as is dequantize */
+    OP_DEQUANTIZE /* int8 -> half */
 };
-enum { OPS = 7 };
+enum { OPS = 9 };
 
 /* What an op takes. graph_check and both directions of the JSON walk this table. */
 enum {
@@ -43,7 +49,8 @@ enum {
     ATTR_GROUPS = 32,
     ATTR_RELU = 64,
     ATTR_PAD_CHANNELS = 128, /* pad_before, pad_after */
-    ATTR_KEEP_OUTPUT = 256
+    ATTR_KEEP_OUTPUT = 256,
+    ATTR_HALF = 512
 };
 struct op_info {
     const char *name;
@@ -63,6 +70,7 @@ struct node {
     int keep_output;           /* conv, dense: int8 networks of others quantise what comes out even before an add or as logits, so the
                                   plan must neither compute it within the add nor write float logits */
     int pad_before, pad_after; /* shortcut: channels */
+    int half;                  /* int8 networks: its output is half. Given for input; derived otherwise */
     int h, w, c;               /* output of one image. Given for input, c for conv and dense; derived otherwise */
 };
 
@@ -93,6 +101,9 @@ int64_t node_macs(const struct graph *g, int node);
 int64_t graph_macs(const struct graph *g);
 
 const char *op_name(enum op op);
+
+/* In what a node of a network in p works and what it puts out: p, or fp16 where the node says half. */
+enum precision node_precision(const struct node *n, enum precision p);
 
 /* All nodes sorted by name, freed by the caller (NULL: no memory); the names are borrowed. find: the node's index or -1. */
 struct graph_name {

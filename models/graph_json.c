@@ -48,7 +48,8 @@ static int add_attributes(cJSON *o, const struct node *n)
            (!(pad[0] | pad[1] | pad[2] | pad[3]) || add_ints(o, "pad", pad, 4)) &&
            (n->groups == 1 || cJSON_AddNumberToObject(o, "groups", n->groups)) &&
            (!(attrs & ATTR_PAD_CHANNELS) || add_ints(o, "pad_channels", pad_channels, 2)) &&
-           (!n->relu || cJSON_AddTrueToObject(o, "relu")) && (!n->keep_output || cJSON_AddTrueToObject(o, "keep_output"));
+           (!n->relu || cJSON_AddTrueToObject(o, "relu")) && (!n->keep_output || cJSON_AddTrueToObject(o, "keep_output")) &&
+           (!(attrs & ATTR_HALF) || !n->half || cJSON_AddTrueToObject(o, "half"));
 }
 
 static int add_node(cJSON *nodes, const struct graph *g, const struct node *n)
@@ -119,7 +120,7 @@ static int check_keys(const cJSON *o, const struct op_info *op, struct err *e)
     } all[] = {
         {ATTR_SHAPE, "shape"}, {ATTR_CHANNELS, "out_channels"}, {ATTR_KERNEL, "kernel"}, {ATTR_STRIDE, "stride"},
         {ATTR_PAD, "pad"},     {ATTR_GROUPS, "groups"},         {ATTR_RELU, "relu"},     {ATTR_PAD_CHANNELS, "pad_channels"},
-        {ATTR_KEEP_OUTPUT, "keep_output"}};
+        {ATTR_KEEP_OUTPUT, "keep_output"}, {ATTR_HALF, "half"}};
     const char *keys[sizeof all / sizeof *all + 4] = {"name", "op"};
     int count = 2;
     if (op->inputs)
@@ -140,7 +141,7 @@ static int read_attributes(const cJSON *o, struct node *n, struct err *e)
         (attrs & ATTR_KERNEL && read_ints(o, "kernel", 0, kernel, 2, e)) || read_ints(o, "stride", 1, stride, 2, e) ||
         read_ints(o, "pad", 1, pad, 4, e) || (attrs & ATTR_PAD_CHANNELS && read_ints(o, "pad_channels", 0, pad_channels, 2, e)) ||
         (cJSON_HasObjectItem(o, "groups") && read_count(o, "groups", &n->groups, e)) || read_flag(o, "relu", &n->relu, e) ||
-        read_flag(o, "keep_output", &n->keep_output, e))
+        read_flag(o, "keep_output", &n->keep_output, e) || read_flag(o, "half", &n->half, e))
         return -1;
     if (attrs & ATTR_SHAPE) {
         n->c = shape[0];

@@ -37,7 +37,7 @@ static size_t step_bytes(const struct model *m, const struct network *n, int ste
 {
     const int node = m->plan.steps[step].weights;
     const struct conv_shape shape = node >= 0 ? conv_shape(&n->graph, node) : (struct conv_shape){0};
-    return node >= 0 ? conv_bytes(m->kernels, n->precision, &shape) : 0;
+    return node >= 0 ? conv_bytes(m->kernels, node_precision(&n->graph.nodes[node], n->precision), &shape) : 0;
 }
 
 /* Plan and memory for all weights, once the graph is known; convs[] become the places of the packed layers. */
@@ -69,8 +69,9 @@ static int prepare(void *user, const struct network *n, struct err *e)
 
 int step_writes_logits(const struct network *n, const struct step *s)
 {
-    return n->precision == PRECISION_INT8 && s->node == n->graph.output && s->op == OP_CONV && s->in[1] < 0 && !s->relu &&
-           !n->graph.nodes[s->node].keep_output;
+    const struct node *node = &n->graph.nodes[s->node];
+    return node_precision(node, n->precision) == PRECISION_INT8 && s->node == n->graph.output && s->op == OP_CONV &&
+           s->in[1] < 0 && !s->relu && !node->keep_output;
 }
 
 /* TensorFlow Lite multiplies scales in double, but in float in a dense layer with one scale for all channels. */
@@ -92,10 +93,11 @@ static int pack(void *user, const struct network *n, int node, const struct laye
     if (s == m->plan.count)
         return err_set(e, ERR_INTERNAL, "no step computes node %s", n->graph.nodes[node].name);
     const struct step *step = &m->plan.steps[s];
+    const enum precision p = node_precision(&n->graph.nodes[node], n->precision);
     struct conv_shape shape = conv_shape(&n->graph, node);
     struct conv_params params = {
         .weight = l->weight, .scale = l->scale, .bias = l->bias, .bias_s32 = l->bias_s32, .relu = step->relu};
-    if (n->precision == PRECISION_INT8) {
+    if (p == PRECISION_INT8) {
         params.in = n->quants[step->in[0]];
         params.out = n->quants[step->node];
         params.float_out = step_writes_logits(n, step);
@@ -108,7 +110,7 @@ static int pack(void *user, const struct network *n, int node, const struct laye
             return err_set(e, ERR_UNSUPPORTED, "layer %s, channel %d: sums could leave 32 bits", n->graph.nodes[node].name,
                            channel);
     }
-    conv_init(m->convs[s], m->kernels, n->precision, &shape, &params);
+    conv_init(m->convs[s], m->kernels, p, &shape, &params);
     return 0;
 }
 
@@ -165,16 +167,7 @@ static int copy_header(const struct network *from, struct network *to, struct er
             return err_set(e, ERR_MEMORY, "no memory for a model");
         memcpy(to->quants, from->quants, nodes * sizeof *to->quants);
     }
-    if (from->label_count == 0)
-        return 0;
-    to->labels = calloc((size_t)from->label_count, sizeof *to->labels);
-    for (int i = 0; to->labels && i < from->label_count; i++) {
-        to->labels[i] = strdup(from->labels[i]);
-        if (!to->labels[i])
-            return err_set(e, ERR_MEMORY, "no memory for labels");
-        to->label_count = i + 1;
-    }
-    return to->labels ? 0 : err_set(e, ERR_MEMORY, "no memory for labels");
+    return labels_copy(from, to, e);
 }
 
 int model_from_network(const struct network *n, const struct kernels *k, struct model **out, struct err *e)
@@ -182,7 +175,7 @@ int model_from_network(const struct network *n, const struct kernels *k, struct 
     struct model *m = model_new(k, e);
     if (!m)
         return -1;
-    int bad = copy_header(n, &m->net, e) < 0 || rounding_check(n, e) < 0 || prepare(m, n, e) < 0;
+    int bad = copy_header(n, &m->net, e) < 0 || rounding_check(n, e) < 0 || half_check(n, e) < 0 || prepare(m, n, e) < 0;
     for (int i = 0; !bad && i < n->graph.count; i++)
         if (node_has_weights(&n->graph.nodes[i]))
             bad = pack(m, n, i, &n->layers[i], e);

@@ -44,6 +44,15 @@ int rounding_check(const struct network *n, struct err *e)
     return 0;
 }
 
+int half_check(const struct network *n, struct err *e)
+{
+    for (int i = 0; i < n->graph.count; i++)
+        if (n->graph.nodes[i].half && (n->precision != PRECISION_INT8 || n->rounding == ROUNDING_TFLITE))
+            return err_set(e, ERR_INPUT, "graph: node '%s' works in half: only int8 networks mix, not those rounded as tflite",
+                           n->graph.nodes[i].name);
+    return 0;
+}
+
 size_t weight_bytes(enum precision p)
 {
     return p == PRECISION_FP32 ? 4 : p == PRECISION_FP16 ? 2 : 1;
@@ -64,6 +73,20 @@ void labels_free(char **labels, int count)
     for (int i = 0; labels && i < count; i++)
         free(labels[i]);
     free(labels);
+}
+
+int labels_copy(const struct network *from, struct network *to, struct err *e)
+{
+    if (from->label_count == 0)
+        return 0;
+    to->labels = calloc((size_t)from->label_count, sizeof *to->labels);
+    for (int i = 0; to->labels && i < from->label_count; i++) {
+        to->labels[i] = strdup(from->labels[i]);
+        if (!to->labels[i])
+            return err_set(e, ERR_MEMORY, "no memory for labels");
+        to->label_count = i + 1;
+    }
+    return to->labels ? 0 : err_set(e, ERR_MEMORY, "no memory for labels");
 }
 
 void network_free(struct network *n)

@@ -18,7 +18,7 @@
 #define LABEL_MAX 256       /* bytes of one label */
 
 struct layer { /* weights of one conv or dense node; all NULL for the others. Owned by the network */
-    void *weight;      /* float, half as uint16_t, or int8_t: [O][KH][KW][I/groups] */
+    void *weight;      /* float, half as uint16_t, or int8_t, as node_precision says: [O][KH][KW][I/groups] */
     float *scale;      /* [O]: hybrid, int8 */
     float *bias;       /* [O]: fp32, fp16, hybrid */
     int32_t *bias_s32; /* [O]: int8, in units of input scale * scale[o] */
@@ -29,7 +29,7 @@ struct network {
     enum precision precision;
     struct graph graph;
     struct layer *layers;   /* [graph.count] */
-    struct quant *quants;   /* [graph.count], output of each node; int8 only, else NULL */
+    struct quant *quants;   /* [graph.count], output of each node, scale 0 where that is half; int8 only, else NULL */
     enum rounding rounding; /* int8. ROUNDING_TFLITE: every conv and dense has keep_output */
     struct preprocess preprocess;
     char **labels;          /* [label_count]; label_count is 0 or the number of classes */
@@ -45,6 +45,9 @@ void layer_free(struct layer *l);     /* leaves it empty */
 
 /* 0 unless a node would mean nothing under n->rounding: ROUNDING_TFLITE knows neither sums within an add nor float logits. */
 int rounding_check(const struct network *n, struct err *e);
+
+/* 0 unless nodes work in half where they may not: in networks that are not int8, or follow ROUNDING_TFLITE. */
+int half_check(const struct network *n, struct err *e);
 
 /* "fp32" ... and back; -1 with e listing the names. */
 const char *precision_name(enum precision p);
@@ -63,6 +66,7 @@ int network_labels_from_file(struct network *n, const char *path, struct err *e)
 /* A JSON array of `classes` labels, or of none. On success the caller owns *out and ends it with labels_free. */
 int labels_from_json(const char *text, size_t size, int classes, char ***out, int *count, struct err *e);
 void labels_free(char **labels, int count); /* NULL is fine */
+int labels_copy(const struct network *from, struct network *to, struct err *e); /* to has none; on failure it may have some */
 
 /* 0 when it is UTF-8 of 1 to LABEL_MAX bytes without control characters. */
 int label_check(const char *label, size_t size, struct err *e);

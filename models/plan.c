@@ -11,7 +11,7 @@
 size_t plan_tensor_bytes(const struct graph *g, int i, size_t bytes)
 {
     const struct node *n = &g->nodes[i];
-    size_t size = (size_t)n->h * (size_t)n->w * (size_t)n->c * bytes;
+    size_t size = (size_t)n->h * (size_t)n->w * (size_t)n->c * (n->half ? sizeof(uint16_t) : bytes);
     return (size + UNIT - 1) / UNIT * UNIT;
 }
 

@@ -28,7 +28,7 @@ struct plan {
     size_t sum_bytes;     /* per image, had every node its own memory: what a runtime without a plan takes */
 };
 
-/* bytes: of one activation. The graph must have passed graph_check. */
+/* bytes: of one activation, unless its node is half. The graph must have passed graph_check. */
 int plan_make(const struct graph *g, size_t bytes, struct plan *out, struct err *e);
 void plan_free(struct plan *p); /* leaves it empty */
 

@@ -38,15 +38,21 @@ static int8_t quantise(const struct network *n, float x)
     return (int8_t)(y < -128 ? -128 : y > 127 ? 127 : y);
 }
 
+static enum precision input_precision(const struct network *n)
+{
+    return node_precision(&n->graph.nodes[0], n->precision);
+}
+
 static void make_table(struct session *s)
 {
     const struct network *n = model_network(s->model);
+    const enum precision p = input_precision(n);
     for (int c = 0; c < 3; c++)
         for (int i = 0; i < 256; i++) {
             float v = preprocess_value(&n->preprocess, c, (uint8_t)i);
-            if (n->precision == PRECISION_INT8)
+            if (p == PRECISION_INT8)
                 s->table.s8[c][i] = quantise(n, v);
-            else if (n->precision == PRECISION_FP16)
+            else if (p == PRECISION_FP16)
                 s->table.f16[c][i] = half_from_float(v);
             else
                 s->table.f32[c][i] = v;
@@ -103,7 +109,7 @@ static void *input(const struct session *s, int index)
 {
     const struct network *n = model_network(s->model);
     const struct node *in = &n->graph.nodes[0];
-    return (char *)tensor(s, 0) + (size_t)index * (size_t)in->h * (size_t)in->w * 3 * activation_bytes(n->precision);
+    return (char *)tensor(s, 0) + (size_t)index * (size_t)in->h * (size_t)in->w * 3 * activation_bytes(input_precision(n));
 }
 
 /* table: three times 256 values of `size` bytes, a constant where this is expanded, or the copies would cost as much again. */
@@ -123,10 +129,11 @@ void session_set_pixels(struct session *s, int index, const uint8_t *rgb)
 {
     const struct network *n = model_network(s->model);
     const size_t pixels = (size_t)n->graph.nodes[0].h * (size_t)n->graph.nodes[0].w;
+    const enum precision p = input_precision(n);
     void *to = input(s, index);
-    if (n->precision == PRECISION_INT8)
+    if (p == PRECISION_INT8)
         look_up(s->table.s8, 1, rgb, pixels, n->preprocess.bgr, to);
-    else if (n->precision == PRECISION_FP16)
+    else if (p == PRECISION_FP16)
         look_up(s->table.f16, 2, rgb, pixels, n->preprocess.bgr, to);
     else
         look_up(s->table.f32, 4, rgb, pixels, n->preprocess.bgr, to);
@@ -136,11 +143,12 @@ void session_set_values(struct session *s, int index, const float *x)
 {
     const struct network *n = model_network(s->model);
     const size_t count = (size_t)n->graph.nodes[0].h * (size_t)n->graph.nodes[0].w * 3;
+    const enum precision p = input_precision(n);
     void *to = input(s, index);
-    if (n->precision == PRECISION_INT8)
+    if (p == PRECISION_INT8)
         for (size_t i = 0; i < count; i++)
             ((int8_t *)to)[i] = quantise(n, x[i]);
-    else if (n->precision == PRECISION_FP16)
+    else if (p == PRECISION_FP16)
         for (size_t i = 0; i < count; i++)
             ((uint16_t *)to)[i] = half_from_float(x[i]);
     else
@@ -162,6 +170,8 @@ static void run_task(void *user, size_t task)
     const struct node *in = &g->nodes[step->in[0]], *node = &g->nodes[step->node];
     const void *x = tensor(s, step->in[0]), *x2 = step->in[1] >= 0 ? tensor(s, step->in[1]) : NULL;
     void *y = tensor(s, step->node);
+    const size_t count = (size_t)w->images * (size_t)node->h * (size_t)node->w * (size_t)node->c;
+    const enum precision p = node_precision(node, n->precision);
     const struct quant *q = n->quants;
     const int t = (int)task;
 
@@ -174,7 +184,7 @@ static void run_task(void *user, size_t task)
     case OP_MAXPOOL: {
         struct pool_shape shape = {in->h,           in->w,           in->c,           node->h,       node->w,       node->kernel_h,
                                    node->kernel_w, node->stride_h, node->stride_w, node->pad_top, node->pad_left};
-        maxpool_run(model_kernels(s->model), n->precision, &shape, x, y, w->images, t, s->tasks);
+        maxpool_run(model_kernels(s->model), p, &shape, x, y, w->images, t, s->tasks);
         break;
     }
     case OP_AVGPOOL:
@@ -182,23 +192,28 @@ static void run_task(void *user, size_t task)
             tflite_avgpool_run(model_kernels(s->model), in->h * in->w, in->c, &q[step->in[0]], &q[step->node], x, y, w->images, t,
                                s->tasks);
         else
-            avgpool_run(model_kernels(s->model), n->precision, in->h * in->w, in->c, q ? &q[step->in[0]] : NULL,
+            avgpool_run(model_kernels(s->model), p, in->h * in->w, in->c, q ? &q[step->in[0]] : NULL,
                         q ? &q[step->node] : NULL, x, y, w->images, t, s->tasks);
         break;
     case OP_ADD:
         if (n->rounding == ROUNDING_TFLITE)
-            tflite_add_run((size_t)w->images * (size_t)node->h * (size_t)node->w * (size_t)node->c, step->relu, &q[step->in[0]],
-                           &q[step->in[1]], &q[step->node], x, x2, y, t, s->tasks);
+            tflite_add_run(count, step->relu, &q[step->in[0]], &q[step->in[1]], &q[step->node], x, x2, y, t, s->tasks);
         else
-            add_run(n->precision, (size_t)w->images * (size_t)node->h * (size_t)node->w * (size_t)node->c, step->relu,
-                    q ? &q[step->in[0]] : NULL, q ? &q[step->in[1]] : NULL, q ? &q[step->node] : NULL, x, x2, y, t, s->tasks);
+            add_run(p, count, step->relu, q ? &q[step->in[0]] : NULL, q ? &q[step->in[1]] : NULL, q ? &q[step->node] : NULL, x, x2,
+                    y, t, s->tasks);
         break;
     case OP_SHORTCUT: {
         struct shortcut_shape shape = {in->h,   in->w,          in->c,          node->h,         node->w,
                                        node->stride_h, node->stride_w, node->pad_before, node->pad_after};
-        shortcut_run(n->precision, &shape, q ? q[step->node].zero : 0, x, y, w->images, t, s->tasks);
+        shortcut_run(p, &shape, q ? q[step->node].zero : 0, x, y, w->images, t, s->tasks);
         break;
     }
+    case OP_QUANTIZE:
+        quantize_run(model_kernels(s->model), &q[step->node], count, x, y, t, s->tasks);
+        break;
+    case OP_DEQUANTIZE:
+        dequantize_run(&q[step->in[0]], count, x, y, t, s->tasks);
+        break;
     case OP_INPUT:
     case OP_DENSE: /* planned as OP_CONV */
         break;
@@ -219,11 +234,12 @@ static void run_step(struct session *s, int step, int images)
 /* count activations of one tensor as floats. */
 static void to_float(const struct network *n, int node, const void *x, size_t count, float *out)
 {
-    if (n->precision == PRECISION_INT8) {
+    const enum precision p = node_precision(&n->graph.nodes[node], n->precision);
+    if (p == PRECISION_INT8) {
         const struct quant *q = &n->quants[node];
         for (size_t i = 0; i < count; i++)
             out[i] = q->scale * (float)(((const int8_t *)x)[i] - q->zero);
-    } else if (n->precision == PRECISION_FP16) {
+    } else if (p == PRECISION_FP16) {
         for (size_t i = 0; i < count; i++)
             out[i] = half_to_float(((const uint16_t *)x)[i]);
     } else {
@@ -260,10 +276,11 @@ const float *session_run_observed(struct session *s, int images, session_see *se
     if (!s->seen) {
         size_t largest = 0;
         for (int i = 0; i < n->graph.count; i++) {
-            size_t bytes = plan_tensor_bytes(&n->graph, i, sizeof(float));
-            largest = bytes > largest ? bytes : largest;
+            const struct node *v = &n->graph.nodes[i];
+            const size_t count = (size_t)v->h * (size_t)v->w * (size_t)v->c;
+            largest = count > largest ? count : largest;
         }
-        s->seen = malloc(largest * (size_t)s->batch);
+        s->seen = malloc(largest * sizeof(float) * (size_t)s->batch);
         if (!s->seen)
             return NULL;
     }

@@ -739,6 +739,38 @@ static void check_pools(const struct kernels *k)
         fail("shortcut");
 }
 
+/* Casts between int8 and half, against other ways to compute them: every half, and every int8, in shares of uneven sizes. */
+static void check_casts(const struct kernels *k)
+{
+    static const struct quant quants[] = {{0.03125f, -128}, {0.0371f, 5}, {1e-4f, 127}, {300, -7}, {1e-30f, 0}};
+    uint16_t *x = malloc(65536 * sizeof *x), h[256];
+    int8_t *y = malloc(65536), q[256];
+    for (int i = 0; i < 65536; i++)
+        x[i] = (uint16_t)i;
+    for (int i = 0; i < 256; i++)
+        q[i] = (int8_t)(i - 128);
+    for (size_t c = 0; c < sizeof quants / sizeof *quants; c++) {
+        snprintf(current, sizeof current, "%s casts of scale %g, zero point %d", k->name, (double)quants[c].scale, quants[c].zero);
+        cases += 2;
+        memset(y, 99, 65536);
+        for (int t = 0; t < 3; t++)
+            quantize_run(k, &quants[c], 65536, x, y, t, 3);
+        for (int i = 0; i < 65536; i++) {
+            const float v = half_to_float(x[i]) * (1 / quants[c].scale);
+            const double r = v != v ? -1000 : rint((double)v) + quants[c].zero;
+            if (y[i] != (r < -128 ? -128 : r > 127 ? 127 : (int)r))
+                fail("half to int8");
+        }
+        for (int t = 0; t < 3; t++)
+            dequantize_run(&quants[c], 256, q, h, t, 3);
+        for (int i = 0; i < 256; i++)
+            if (h[i] != half_from_float(quants[c].scale * (float)(q[i] - quants[c].zero)))
+                fail("int8 to half");
+    }
+    free(x);
+    free(y);
+}
+
 /* The vector operations against ref's, at every length around a vector and with the output's neighbours watched. */
 static void check_vectors(const struct kernels *k)
 {
@@ -986,6 +1018,7 @@ int main(int argc, char **argv)
             check_half_range(&only);
         }
         check_pools(k);
+        check_casts(k);
         check_tflite(k);
         check_vectors(k);
         printf("%s: %lu cases\n", k->name, cases - before);

@@ -167,7 +167,8 @@ static void run_conv(const struct network *n, int i, int out, const void *x, con
     const struct layer *l = &n->layers[i];
     struct conv_shape s = shape_of(&n->graph, i);
     struct conv_params p = {.weight = l->weight, .scale = l->scale, .bias = l->bias, .bias_s32 = l->bias_s32, .relu = relu};
-    if (n->quants) {
+    const enum precision precision = node_precision(v, n->precision);
+    if (precision == PRECISION_INT8) {
         p.in = n->quants[v->in[0]];
         p.out = n->quants[out];
         p.float_out = i == n->graph.output && !v->keep_output;
@@ -175,13 +176,13 @@ static void run_conv(const struct network *n, int i, int out, const void *x, con
             p.residual = n->quants[residual_node];
     }
     struct conv_io io = {x, residual, y, 1};
-    conv_reference(n->precision, &s, &p, &io);
+    conv_reference(precision, &s, &p, &io);
 }
 
 /* In int8 a convolution before an add has no tensor of its own (docs/numerics.md), so the add computes it. */
 static int fused_into_add(const struct network *n, int i)
 {
-    if (n->precision != PRECISION_INT8 || n->graph.nodes[i].op != OP_CONV || n->graph.nodes[i].relu ||
+    if (node_precision(&n->graph.nodes[i], n->precision) != PRECISION_INT8 || n->graph.nodes[i].op != OP_CONV || n->graph.nodes[i].relu ||
         n->graph.nodes[i].keep_output)
         return 0;
     for (int k = 0; k < n->graph.count; k++)
@@ -197,11 +198,11 @@ static int fused_into_add(const struct network *n, int i)
 void evaluate(const struct network *n, const uint8_t *rgb, float *logits)
 {
     const struct graph *g = &n->graph;
-    const enum precision p = n->precision;
     void **t = must(calloc((size_t)g->count, sizeof *t));
     for (int i = 0; i < g->count; i++) {
         const struct node *v = &g->nodes[i];
         const struct node *in = v->in[0] >= 0 ? &g->nodes[v->in[0]] : NULL;
+        const enum precision p = node_precision(v, n->precision);
         const struct quant *q = n->quants;
         size_t count = (size_t)v->h * (size_t)v->w * (size_t)v->c;
         t[i] = must(malloc(count * 4));
@@ -247,8 +248,20 @@ void evaluate(const struct network *n, const uint8_t *rgb, float *logits)
             shortcut_run(p, &s, q ? q[i].zero : 0, t[v->in[0]], t[i], 1, 0, 1);
             break;
         }
+        case OP_QUANTIZE:
+            for (size_t k = 0; k < count; k++) {
+                double y = rint((double)(half_to_float(((uint16_t *)t[v->in[0]])[k]) * (1 / q[i].scale))) + q[i].zero;
+                ((int8_t *)t[i])[k] = (int8_t)(y < -128 ? -128 : y > 127 ? 127 : y);
+            }
+            break;
+        case OP_DEQUANTIZE:
+            for (size_t k = 0; k < count; k++)
+                ((uint16_t *)t[i])[k] =
+                    half_from_float(q[v->in[0]].scale * (float)(((int8_t *)t[v->in[0]])[k] - q[v->in[0]].zero));
+            break;
         }
     }
+    const enum precision p = node_precision(&g->nodes[g->output], n->precision);
     for (int k = 0; k < g->nodes[g->output].c; k++)
         if (p == PRECISION_INT8 && g->nodes[g->output].keep_output)
             logits[k] = n->quants[g->output].scale * (float)(((int8_t *)t[g->output])[k] - n->quants[g->output].zero);

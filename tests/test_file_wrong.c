@@ -264,6 +264,8 @@ static void wrong_files(void **state)
         {PRECISION_INT8, META, "quantization", "{", "{\"rounding\":\"up\",", 0, 0, "rounding"},
         {PRECISION_INT8, META, "quantization", "{", "{\"rounding\":1,", 0, 0, "rounding"},
         {PRECISION_INT8, META, "quantization", "{", "{\"rounding\":\"tflite\",", 0, 0, "'conv1' must have keep_output"},
+        {PRECISION_INT8, META, "graph", "\"shape\"", "\"half\":true,\"shape\"", 0, 0, "'input' works in half and has no scale"},
+        {PRECISION_HYBRID, META, "graph", "\"shape\"", "\"half\":true,\"shape\"", 0, 0, "'input' works in half"},
         {PRECISION_INT8, DROP, "conv1.scale", NULL, NULL, 0, 0, "conv1.scale"},
         {PRECISION_INT8, DROP, "fc.bias", NULL, NULL, 0, 0, "fc.bias"},
         {PRECISION_INT8, DROP, "_metadata.sha256", NULL, NULL, 0, 0, "_metadata.sha256"},

@@ -178,6 +178,13 @@ static void json_refused(void **state)
         {"\"inputs\":[\"avgpool\"]", "\"inputs\":\"avgpool\"", "inputs"},
         {"\"inputs\":[\"avgpool\"],", "", "inputs"},
         {"\"shape\":[3,33,32]", "\"shape\":[3,33,32],\"inputs\":[]", "inputs"},
+        /* casts */
+        {"\"shape\":[3,33,32]", "\"shape\":[3,33,32],\"half\":1", "half"},
+        {"\"relu\":true", "\"relu\":true,\"half\":true", "half"},
+        {"\"op\":\"avgpool\"", "\"op\":\"quantize\"", "'avgpool' (quantize): its input is not half"},
+        {"\"op\":\"avgpool\"", "\"op\":\"dequantize\",\"relu\":true", "relu"},
+        {"\"name\":\"pool\",\"op\":\"maxpool\"", "\"name\":\"d\",\"op\":\"dequantize\",\"inputs\":[\"conv1\"]},{\"name\":\"d2\","
+         "\"op\":\"dequantize\",\"inputs\":[\"d\"]},{\"name\":\"pool\",\"op\":\"maxpool\"", "half already"},
         /* names and ops */
         {all_ops,
          "{\"nodes\":[{\"name\":\"i\",\"op\":\"input\",\"shape\":[3,1,1]},{\"name\":\"i\",\"op\":\"avgpool\",\"inputs\":[\"i\"]}]"
