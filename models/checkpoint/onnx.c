@@ -62,8 +62,9 @@ static int start(struct onnx *x, const struct import_options *o)
         return -1;
     preprocess_output_size(p, 0, 0, &width, &height);
     if ((h && height && h != height) || (w && width && w != width))
-        return err_set(x->e, ERR_INPUT, "%s: takes images of %lldx%lld, the preprocessing gives %dx%d", x->path, (long long)w,
-                       (long long)h, width, height);
+        return err_set(x->e, ERR_INPUT,
+                       "%s: takes images of %lldx%lld, the preprocessing gives %dx%d: choose another with --preprocess", x->path,
+                       (long long)w, (long long)h, width, height);
     h = h ? h : height;
     w = w ? w : width;
     if (h < 1 || w < 1 || h > GRAPH_SIDE_MAX || w > GRAPH_SIDE_MAX)
