@@ -60,7 +60,7 @@ static void rewind_images(struct images *s, const char *what, int quiet)
 }
 
 /* next_image of quantize.h */
-static int next_pixels(void *user, uint8_t *rgb, struct err *e)
+static int next_pixels(void *user, uint8_t *rgb, int *label, struct err *e)
 {
     struct images *s = user;
     struct sample sample;
@@ -69,7 +69,10 @@ static int next_pixels(void *user, uint8_t *rgb, struct err *e)
     if (s->next == s->count)
         return 0;
     int i = (int)((long long)s->next++ * dataset_count(s->data) / s->count);
-    return ctl_pixels_read(s->data, i, &s->network->preprocess, input->w, input->h, &sample, rgb, e) == 0 ? 1 : -1;
+    if (ctl_pixels_read(s->data, i, &s->network->preprocess, input->w, input->h, &sample, rgb, e) != 0)
+        return -1;
+    *label = sample.label;
+    return 1;
 }
 
 static int open_images(const struct options *o, const struct network *n, struct images *s, struct err *e)
@@ -123,7 +126,7 @@ static int compare(const struct options *o, const struct network *fp32, const st
     if (rc == 0)
         rc = ctl_model_make(q, k, pool, &b, e);
     rewind_images(images, "comparing", o->json);
-    while (rc == 0 && (rc = next_pixels(images, rgb, e)) == 1) {
+    for (int label; rc == 0 && (rc = next_pixels(images, rgb, &label, e)) == 1;) {
         session_set_pixels(a.session, 0, rgb);
         session_set_pixels(b.session, 0, rgb);
         const float *reference = session_run(a.session, 1), *logits = session_run(b.session, 1);

@@ -130,9 +130,10 @@ void make_image(unsigned seed, uint8_t *rgb)
         rgb[i] = (uint8_t)uniform(0, 256);
 }
 
-static int next(void *user, uint8_t *rgb, struct err *e)
+static int next(void *user, uint8_t *rgb, int *label, struct err *e)
 {
     (void)e;
+    (void)label;
     unsigned *i = user;
     make_image(100 + *i, rgb);
     return (*i)++ < 8;

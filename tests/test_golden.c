@@ -57,9 +57,10 @@ struct feed {
     int next, count;
 };
 
-static int feed(void *user, uint8_t *rgb, struct err *e)
+static int feed(void *user, uint8_t *rgb, int *label, struct err *e)
 {
     struct feed *f = user;
+    (void)label;
     (void)e;
     if (f->next == f->count || f->next == f->images->count)
         return 0;

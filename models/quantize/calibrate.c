@@ -21,6 +21,7 @@ struct calibration {
     uint8_t **pixels;     /* [kept] */
     char *is_held;        /* [kept] */
     float **logits;       /* [kept] */
+    int *labels;          /* [kept] */
 };
 
 static int is_held_back(int image)
@@ -60,7 +61,7 @@ static void input_values(const struct network *n, const uint8_t *rgb, size_t pix
             x[3 * i + c] = table[c][rgb[3 * i + (n->preprocess.bgr ? 2 - c : c)]];
 }
 
-static int keep(struct calibration *c, const uint8_t *rgb, int held, const float *logits, struct err *e)
+static int keep(struct calibration *c, const uint8_t *rgb, int label, int held, const float *logits, struct err *e)
 {
     size_t each = c->image_bytes + (size_t)c->classes * sizeof *logits;
     if (c->kept >= 2 && (size_t)(c->kept + 1) * each > CALIBRATION_BYTES_MAX)
@@ -73,7 +74,9 @@ static int keep(struct calibration *c, const uint8_t *rgb, int held, const float
         c->logits = all ? all : c->logits;
         char *flags = realloc(c->is_held, (size_t)room);
         c->is_held = flags ? flags : c->is_held;
-        if (!pixels || !all || !flags)
+        int *labels = realloc(c->labels, (size_t)room * sizeof *labels);
+        c->labels = labels ? labels : c->labels;
+        if (!pixels || !all || !flags || !labels)
             return err_set(e, ERR_MEMORY, "no memory for calibration images");
         c->room = room;
     }
@@ -88,12 +91,13 @@ static int keep(struct calibration *c, const uint8_t *rgb, int held, const float
     memcpy(answer, logits, (size_t)c->classes * sizeof *answer);
     c->pixels[c->kept] = copy;
     c->logits[c->kept] = answer;
+    c->labels[c->kept] = label;
     c->is_held[c->kept++] = (char)held;
     c->held += held;
     return 0;
 }
 
-static int see_image(struct calibration *c, struct session *s, const uint8_t *rgb, float *x, struct err *e)
+static int see_image(struct calibration *c, struct session *s, const uint8_t *rgb, int label, float *x, struct err *e)
 {
     const int held = is_held_back(c->images++);
     const float *logits;
@@ -110,7 +114,7 @@ static int see_image(struct calibration *c, struct session *s, const uint8_t *rg
     for (int i = 0; !held && i < c->fp32->graph.count; i++)
         if (c->histograms[i] && c->histograms[i]->broken)
             return err_set(e, ERR_INPUT, "layer %s gave infinite values in calibration", c->fp32->graph.nodes[i].name);
-    return keep(c, rgb, held, logits, e);
+    return keep(c, rgb, label, held, logits, e);
 }
 
 static int see_images(struct calibration *c, next_image *next, void *user, struct err *e)
@@ -124,8 +128,8 @@ static int see_images(struct calibration *c, next_image *next, void *user, struc
         rc = model_from_network(c->fp32, c->kernels, &m, e);
     if (rc == 0)
         rc = session_new(m, 1, c->pool, &s, e);
-    while (rc == 0 && (rc = next(user, rgb, e)) == 1)
-        rc = see_image(c, s, rgb, x, e);
+    for (int label = -1; rc == 0 && (rc = next(user, rgb, &label, e)) == 1; label = -1)
+        rc = see_image(c, s, rgb, label, x, e);
     if (rc == 0 && c->images == 0)
         rc = err_set(e, ERR_INPUT, "calibration needs at least one image");
     session_free(s);
@@ -171,6 +175,7 @@ void calibration_free(struct calibration *c)
     free(c->pixels);
     free(c->logits);
     free(c->is_held);
+    free(c->labels);
     free(c);
 }
 
@@ -221,13 +226,21 @@ double fidelity_percent(const struct fidelity *f)
     return 100.0 * f->agree / f->images;
 }
 
-static void add(struct fidelity *f, const float *reference, const float *logits, int classes)
+double fidelity_drop(const struct fidelity *f)
+{
+    return f->labelled ? 100.0 * (f->fp32_right - f->right) / f->labelled : (double)NAN;
+}
+
+static void add(struct fidelity *f, const float *reference, const float *logits, int classes, int label)
 {
     int a, b;
     top_k(reference, classes, 1, &a);
     top_k(logits, classes, 1, &b);
     f->images++;
     f->agree += a == b;
+    f->labelled += label >= 0;
+    f->fp32_right += a == label;
+    f->right += b == label;
     for (int i = 0; i < classes; i++) {
         double r = (double)reference[i], d = (double)logits[i] - r;
         f->signal += r * r;
@@ -249,7 +262,7 @@ int calibration_compare(const struct calibration *c, const struct network *n, in
     for (int i = 0; i < c->kept && (most == 0 || f.images < most); i++)
         if (c->is_held[i] || c->held == 0) {
             session_set_pixels(s, 0, c->pixels[i]);
-            add(&f, c->logits[i], session_run(s, 1), c->classes);
+            add(&f, c->logits[i], session_run(s, 1), c->classes, c->labels[i]);
         }
     session_free(s);
     model_free(m);

@@ -17,8 +17,9 @@ struct calibration;
 struct kernels;
 struct pthreadpool;
 
-/* The next image as pixels [h][w][3], RGB; 1, 0 at the end, -1 on error. */
-typedef int next_image(void *user, uint8_t *rgb, struct err *e);
+/* The next image as pixels [h][w][3], RGB, and its class in *label, which is -1 before, if that is known; 1, 0 at the end, -1 on
+   error. */
+typedef int next_image(void *user, uint8_t *rgb, int *label, struct err *e);
 
 /* Runs the fp32 network over the images. fp32, k and pool (NULL: this thread alone) are borrowed until calibration_free. On
    failure *out is untouched: no images, no memory, a layer that gives infinite values. */
@@ -42,9 +43,12 @@ struct pthreadpool *calibration_pool(const struct calibration *c);
 struct fidelity {
     int images, agree;    /* agree: equal top-1 */
     double signal, noise; /* sums of squares: fp32 logits, differences */
+    int labelled;         /* images with a label, and of how many of these fp32 and the network find it */
+    int fp32_right, right;
 };
 double fidelity_db(const struct fidelity *f);      /* 10 log10 signal / noise; INFINITY without noise */
 double fidelity_percent(const struct fidelity *f); /* of agree */
+double fidelity_drop(const struct fidelity *f);    /* of top-1 against fp32, in points; NAN without labels */
 
 /* Runs n, any precision of the calibrated network with its input and classes, over the first `most` (0: all) held-back images. */
 int calibration_compare(const struct calibration *c, const struct network *n, int most, struct fidelity *out, struct err *e);

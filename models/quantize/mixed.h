@@ -14,7 +14,8 @@
 
 /* *out is int8 with those layers i taken from fp16 for which chosen[i] is not 0. Both are quantised forms of one network, so
    their graphs are the same, and int8 has a quant for every node. `quantization` names the layers in "fp16_layers" (absent when
-   there is none). On failure *out is untouched: memory, names too long for a cast behind them, a tensor beyond what a half holds. */
+   there is none). On failure *out is untouched: memory, names too long for a cast behind them, a tensor beyond what a half
+   holds. */
 int mixed_network(const struct network *int8, const struct network *fp16, const unsigned char *chosen /* [graph.count] */,
                   struct network *out, struct err *e);
 
