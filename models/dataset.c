@@ -296,13 +296,15 @@ static int read_record(struct dataset *d, int i, struct sample *out, struct err 
     int limit = d->label_count > 0 && d->label_count < CIFAR_CLASSES ? d->label_count : CIFAR_CLASSES;
     if (result == 0 && record[0] >= limit)
         result = err_set(e, ERR_DAMAGED, "label %d, expected 0 to %d", record[0], limit - 1);
+    const char *folder = d->dir == AT_FDCWD ? NULL : d->path;
     if (result < 0)
-        return err_prefix(e, "%.140s, record %d", file->name, i);
+        return err_prefix(e, "%.140s%s%.140s, record %d", folder ? folder : "", folder ? "/" : "", file->name, i);
     for (int p = 0; p < CIFAR_PIXELS; p++)
         for (int c = 0; c < 3; c++)
             d->pixels[3 * p + c] = record[1 + c * CIFAR_PIXELS + p];
     snprintf(d->name, sizeof d->name, "%.255s[%d]", file->name, i);
-    *out = (struct sample){.name = d->name, .label = record[0], .pixels = d->pixels, .width = CIFAR_SIDE, .height = CIFAR_SIDE};
+    *out = (struct sample){
+        .folder = folder, .name = d->name, .label = record[0], .pixels = d->pixels, .width = CIFAR_SIDE, .height = CIFAR_SIDE};
     return 0;
 }
 
@@ -316,6 +318,6 @@ int dataset_read(struct dataset *d, int i, struct sample *out, struct err *e)
     const struct entry *file = &d->files.v[i];
     if (read_file(d, file->name, &size, e) < 0)
         return err_prefix(e, "%.140s/%.80s", d->path, file->name);
-    *out = (struct sample){.name = file->name, .label = file->label, .bytes = d->buffer, .size = size};
+    *out = (struct sample){.folder = d->path, .name = file->name, .label = file->label, .bytes = d->buffer, .size = size};
     return 0;
 }

@@ -29,7 +29,8 @@ int dataset_count(const struct dataset *d);
 int dataset_labelled(const struct dataset *d); /* 1 when every image has a label */
 
 struct sample {
-    const char *name;       /* borrowed until the next read */
+    const char *folder;     /* path of the data set; NULL when name is a path already. Borrowed */
+    const char *name;       /* within it; borrowed until the next read */
     int label;              /* -1 when unknown; below label_count when labels were given */
     const uint8_t *pixels;  /* raw RGB [h][w][3], or NULL when encoded */
     int width, height;
