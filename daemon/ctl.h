@@ -129,6 +129,9 @@ int ctl_pixels_decode(const uint8_t *bytes, size_t size, const struct preprocess
 int ctl_pixels_read(struct dataset *d, int i, const struct preprocess *p, int w, int h, struct sample *sample, uint8_t *rgb,
                     struct err *e);
 
+/* 0 when its label, if it has one, is one of 0 .. classes - 1; data sets are only checked against names of classes. */
+int ctl_check_label(const struct sample *s, int classes, struct err *e);
+
 /* ---- comparison of logits (ctl_compare.c) ---- */
 
 /* How well one network follows another. Zeroed at the start. */
@@ -154,7 +157,8 @@ cJSON *ctl_whole(cJSON *item, int bad); /* item, or NULL after deleting it when 
 /* Prints to stdout and deletes it; `bad` is what the |= gathered. Returns an exit status. */
 int ctl_print_json(cJSON *item, int bad);
 
-/* Writes the text of item to path, through a temporary file. */
+/* Writes a text, or that of item, to path, through a temporary file. */
+int ctl_write_text(const char *path, const char *text, struct err *e);
 int ctl_write_json(const char *path, const cJSON *item, struct err *e);
 
 /* For tables: the value, or "-" when it is not a finite number. */

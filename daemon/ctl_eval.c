@@ -3,6 +3,7 @@
 // ctl_eval.c - accuracy of several models on one set of images, and how well the others follow the first.
 
 #include "daemon/ctl.h"
+#include "daemon/ctl_table.h"
 #include "daemon/progress.h"
 
 #include <math.h>
@@ -12,7 +13,7 @@
 #include <string.h>
 
 struct options {
-    const char *data, *kernels;
+    const char *data, *kernels, *report;
     int limit, threads, json;
 };
 
@@ -23,16 +24,17 @@ static const struct ctl_option options[] = {
     {"threads", 0, CTL_INT, offsetof(struct options, threads), 1, 256, "N", "threads (default: all CPUs)"},
     {"kernels", 0, CTL_TEXT, offsetof(struct options, kernels), 0, 0, "NAME",
      "a row of the kernel table (default: the best here)"},
+    {"report", 0, CTL_TEXT, offsetof(struct options, report), 0, 0, "FILE.json|FILE.md",
+     "also write the results, as JSON or Markdown"},
     {"json", 0, CTL_FLAG, offsetof(struct options, json), 0, 0, NULL, "print the results as JSON"},
     {0},
 };
 
 static const struct ctl_usage usage = {
-    "eval MODEL... --data DATA [--limit N] [--threads N] [--kernels NAME] [--json]",
+    "eval MODEL... --data DATA [--limit N] [--threads N] [--kernels NAME] [--report FILE.json|FILE.md] [--json]",
     "Runs every model over the images: top-1 and top-5 accuracy where DATA has labels, agreement of the most likely class and\n"
-    "signal-to-noise ratio of the logits against the first model, time from pixels to logits. MODEL is a file, or a directory, "
-    "of\n"
-    "which every precision is taken, fp32 first.",
+    "signal-to-noise ratio of the logits against the first model, time from pixels to logits, time to load, and memory. MODEL\n"
+    "is a file, or a directory, of which every precision is taken, fp32 first.",
     options, 1, -1};
 
 struct row {
@@ -96,6 +98,8 @@ static int see_image(struct eval *v, int index, struct err *e)
         if ((i == 0 || !same_pixels(r, r - 1)) &&
             ctl_pixels_read(v->data, index, &r->m.network->preprocess, r->m.width, r->m.height, &sample, v->rgb, e) != 0)
             return -1;
+        if (i == 0 && ctl_check_label(&sample, r->m.classes, e) != 0)
+            return -1;
         double start = ctl_now_ms();
         session_set_pixels(r->m.session, 0, v->rgb);
         const float *logits = session_run(r->m.session, 1);
@@ -109,14 +113,14 @@ static int see_image(struct eval *v, int index, struct err *e)
     return 0;
 }
 
-static int see_all(struct eval *v, int limit, int quiet, struct err *e)
+static int see_all(struct eval *v, const struct options *o, struct err *e)
 {
     int count = dataset_count(v->data);
-    v->images = limit && limit < count ? limit : count;
+    v->images = o->limit && o->limit < count ? o->limit : count;
     if (v->images == 0)
-        return err_set(e, ERR_NOT_FOUND, "there are no images");
+        return err_set(e, ERR_NOT_FOUND, "%s: there are no images", o->data);
     struct progress progress;
-    progress_start(&progress, "evaluating", "images", v->images, quiet);
+    progress_start(&progress, "evaluating", "images", v->images, o->json);
     int rc = 0;
     for (int i = 0; i < v->images && rc == 0; i++) {
         rc = see_image(v, (int)((long long)i * count / v->images), e);
@@ -148,38 +152,63 @@ static cJSON *row_json(const struct eval *v, int i)
     bad |= ctl_put_number(o, "file_bytes", (double)ctl_file_bytes(v->files->paths[i]), 17);
     bad |= ctl_put_number(o, "weights_bytes", (double)model_weight_bytes(r->m.model), 17);
     bad |= ctl_put_number(o, "arena_bytes", (double)session_bytes(r->m.session), 17);
+    bad |= ctl_put_number(o, "unplanned_bytes", (double)model_unplanned_bytes(r->m.model), 17);
+    bad |= ctl_put_number(o, "load_ms", r->m.load_ms, 6);
     return ctl_whole(o, bad);
 }
 
-static int print_json(const struct eval *v)
+static const struct ctl_column columns[] = {
+    {"name", "model", CELL_TEXT, 0, 0},
+    {"precision", "precision", CELL_TEXT, 0, 0},
+    {"top1", "top-1 %", CELL_NUMBER, 2, 0},
+    {"top5", "top-5 %", CELL_NUMBER, 2, 0},
+    {"agreement_with_first", "agree %", CELL_NUMBER, 2, 0},
+    {"logit_sqnr_db", "SQNR dB", CELL_NUMBER, 1, 0},
+    {"ms_per_image", "ms/image", CELL_NUMBER, 2, 0},
+    {"load_ms", "load ms", CELL_NUMBER, 1, 0},
+    {"file_bytes", "file", CELL_BYTES, 0, 0},
+    {"weights_bytes", "weights", CELL_BYTES, 0, 0},
+    {"arena_bytes", "arena", CELL_BYTES, 0, 0},
+    {"unplanned_bytes", "unplanned", CELL_BYTES, 0, 0},
+    {0},
+};
+
+/* To be deleted; NULL: no memory. */
+static cJSON *results_json(const struct eval *v)
 {
     cJSON *root = cJSON_CreateObject(), *models = cJSON_CreateArray();
     int bad = 0;
     for (int i = 0; i < v->files->count; i++)
         bad |= ctl_append(models, row_json(v, i));
     bad |= ctl_put_item(root, "models", models);
-    return ctl_print_json(root, bad);
+    return ctl_whole(root, bad);
 }
 
-static int print_table(const struct eval *v)
+static void markdown(FILE *f, const cJSON *results)
 {
-    printf("%d images, kernels %s\n", v->images, model_kernels(v->rows[0].m.model)->name);
-    printf("%-24s %-9s %7s %7s %8s %8s %9s %10s %10s %10s\n", "model", "precision", "top-1 %", "top-5 %", "agree %", "SQNR dB",
-           "ms/image", "file", "weights", "arena");
-    for (int i = 0; i < v->files->count; i++) {
-        const struct row *r = &v->rows[i];
-        char top1[24], top5[24], agree[24], db[24], file[16], weights[16], arena[16];
-        ctl_cell(percent(v, r, r->top1), 2, top1);
-        ctl_cell(percent(v, r, r->top5), 2, top5);
-        ctl_cell(ctl_compare_percent(&r->to_first), 2, agree);
-        ctl_cell(ctl_compare_db(&r->to_first), 1, db);
-        ctl_size((double)ctl_file_bytes(v->files->paths[i]), file);
-        ctl_size((double)model_weight_bytes(r->m.model), weights);
-        ctl_size((double)session_bytes(r->m.session), arena);
-        printf("%-24s %-9s %7s %7s %8s %8s %9.2f %10s %10s %10s\n", r->m.network->name, precision_name(r->m.network->precision),
-               top1, top5, agree, db, r->ms / v->images, file, weights, arena);
+    const cJSON *models = cJSON_GetObjectItemCaseSensitive(results, "models"), *first = cJSON_GetArrayItem(models, 0);
+    fprintf(f, "# %s on %.0f images\n\n", ctl_text_of(first, "name"), ctl_number_of(first, "images"));
+    ctl_table(f, TABLE_MARKDOWN, models, columns);
+    fprintf(f, "\nKernels %s. Agreement and signal-to-noise ratio of the logits are those with the first row. Weights as packed in\n",
+            ctl_text_of(first, "kernels"));
+    fprintf(f, "memory; arena: all that a session takes; unplanned: the activations if each had memory of its own.\n");
+}
+
+static int show(const struct options *o, cJSON *results, struct err *e)
+{
+    const cJSON *models = cJSON_GetObjectItemCaseSensitive(results, "models"), *first = cJSON_GetArrayItem(models, 0);
+    if (!results)
+        return err_set(e, ERR_MEMORY, "no memory for the results");
+    if (o->report && ctl_write_report(o->report, results, markdown, e) != 0) {
+        cJSON_Delete(results);
+        return -1;
     }
-    return CTL_DONE;
+    if (o->json)
+        return ctl_print_json(results, 0) == CTL_DONE ? 0 : err_set(e, ERR_MEMORY, "the results cannot be shown");
+    printf("%.0f images, kernels %s\n", ctl_number_of(first, "images"), ctl_text_of(first, "kernels"));
+    ctl_table(stdout, TABLE_ALIGNED, models, columns);
+    cJSON_Delete(results);
+    return 0;
 }
 
 static int eval(const struct options *o, struct eval *v, const struct kernels *k, struct pthreadpool *pool, struct err *e)
@@ -189,7 +218,7 @@ static int eval(const struct options *o, struct eval *v, const struct kernels *k
     const struct network *first = v->rows[0].m.network;
     if (dataset_open(o->data, first->labels, first->label_count, &v->data, e) != 0)
         return -1;
-    return see_all(v, o->limit, o->json, e) == 0 ? 0 : err_prefix(e, "%s", o->data);
+    return see_all(v, o, e) == 0 ? show(o, results_json(v), e) : -1;
 }
 
 int ctl_eval(int argc, char **argv)
@@ -216,7 +245,7 @@ int ctl_eval(int argc, char **argv)
     } else if (eval(&o, &v, k, pool, &e) != 0) {
         ctl_fail(&e);
     } else {
-        status = o.json ? print_json(&v) : print_table(&v);
+        status = CTL_DONE;
     }
     for (int i = 0; v.rows && i < files.count; i++) {
         ctl_model_close(&v.rows[i].m);

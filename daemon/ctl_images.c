@@ -67,6 +67,11 @@ int ctl_pixels_decode(const uint8_t *bytes, size_t size, const struct preprocess
     return rc;
 }
 
+static int name_image(const struct sample *s, struct err *e)
+{
+    return err_prefix(e, "%s%s%s", s->folder ? s->folder : "", s->folder ? "/" : "", s->name);
+}
+
 int ctl_pixels_read(struct dataset *d, int i, const struct preprocess *p, int w, int h, struct sample *sample, uint8_t *rgb,
                     struct err *e)
 {
@@ -80,5 +85,13 @@ int ctl_pixels_read(struct dataset *d, int i, const struct preprocess *p, int w,
     } else {
         rc = ctl_pixels_decode(sample->bytes, sample->size, p, w, h, rgb, e);
     }
-    return rc == 0 ? 0 : err_prefix(e, "%s", sample->name);
+    return rc == 0 ? 0 : name_image(sample, e);
+}
+
+int ctl_check_label(const struct sample *s, int classes, struct err *e)
+{
+    if (s->label < classes)
+        return 0;
+    err_set(e, ERR_INPUT, "its label is %d, the network's classes are 0 to %d", s->label, classes - 1);
+    return name_image(s, e);
 }

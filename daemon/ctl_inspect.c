@@ -8,7 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/pool.h"
 #include "models/file.h"
+#include "models/plan.h"
 
 struct options {
     int json;
@@ -34,17 +36,29 @@ static long long parameters(const struct graph *g)
     return n;
 }
 
+/* Activations of one image: if every tensor had memory of its own, and as the plan lays them out. */
+static int activations(const struct network *n, size_t *unplanned, size_t *planned, struct err *e)
+{
+    struct plan plan;
+    if (plan_make(&n->graph, activation_bytes(n->precision), &plan, e) < 0)
+        return -1;
+    *unplanned = plan.sum_bytes;
+    *planned = plan.arena_bytes;
+    plan_free(&plan);
+    return 0;
+}
+
 static void input_names(const struct graph *g, const struct node *n, char text[2 * GRAPH_NAME_MAX + 4])
 {
     snprintf(text, 2 * GRAPH_NAME_MAX + 4, "%s%s%s", n->in[0] >= 0 ? g->nodes[n->in[0]].name : "", n->in[1] >= 0 ? ", " : "",
              n->in[1] >= 0 ? g->nodes[n->in[1]].name : "");
 }
 
-static void show(const char *path, const struct network *n)
+static void show(const char *path, const struct network *n, size_t unplanned, size_t planned)
 {
     const struct graph *g = &n->graph;
     const struct node *in = &g->nodes[0], *out = &g->nodes[g->output];
-    char size[16], *preprocess = preprocess_to_json(&n->preprocess);
+    char size[16], kept[16], *preprocess = preprocess_to_json(&n->preprocess);
     ctl_size((double)ctl_file_bytes(path), size);
     printf("file          %s, %s\n", path, size);
     printf("digest        sha256:%s (verified)\n", n->digest);
@@ -54,6 +68,9 @@ static void show(const char *path, const struct network *n)
     printf("classes       %d, %s\n", out->c, n->label_count ? "with labels" : "without labels");
     printf("parameters    %.3f M\n", (double)parameters(g) / 1e6);
     printf("MACs          %.3f G per image\n", (double)graph_macs(g) / 1e9);
+    ctl_size((double)unplanned, kept);
+    ctl_size((double)planned, size);
+    printf("activations   %s if every tensor had its own memory, %s as planned\n", kept, size);
     printf("preprocess    %s\n", preprocess ? preprocess : "-");
     printf("provenance    %s\n", n->provenance ? n->provenance : "-");
     printf("accuracy      %s\n", n->accuracy ? n->accuracy : "-");
@@ -100,7 +117,7 @@ static cJSON *node_json(const struct network *n, int i)
     return ctl_whole(o, bad);
 }
 
-static cJSON *network_json(const char *path, const struct network *n)
+static cJSON *network_json(const char *path, const struct network *n, size_t unplanned, size_t planned)
 {
     const struct graph *g = &n->graph;
     cJSON *o = cJSON_CreateObject(), *labels = cJSON_CreateArray(), *nodes = cJSON_CreateArray();
@@ -116,6 +133,8 @@ static cJSON *network_json(const char *path, const struct network *n)
     bad |= ctl_put_number(o, "classes", g->nodes[g->output].c, 9);
     bad |= ctl_put_number(o, "parameters", (double)parameters(g), 17);
     bad |= ctl_put_number(o, "macs", (double)graph_macs(g), 17);
+    bad |= ctl_put_number(o, "unplanned_bytes", (double)unplanned, 17);
+    bad |= ctl_put_number(o, "planned_bytes", (double)planned, 17);
     bad |= ctl_put_raw(o, "preprocess", preprocess);
     bad |= ctl_put_raw(o, "provenance", n->provenance);
     bad |= ctl_put_raw(o, "accuracy", n->accuracy);
@@ -146,13 +165,15 @@ int ctl_inspect(int argc, char **argv)
     status = CTL_DONE;
     for (int i = 0; i < files.count; i++) {
         struct network n = {0};
-        if (model_file_stream(files.paths[i], NULL, &(struct layer_sink){0}, &n, &e) != 0) {
+        size_t unplanned, planned;
+        if (model_file_stream(files.paths[i], NULL, &(struct layer_sink){0}, &n, &e) != 0 ||
+            activations(&n, &unplanned, &planned, &e) != 0) {
             status = ctl_fail(&e);
         } else if (o.json) {
-            bad |= ctl_append(models, network_json(files.paths[i], &n));
+            bad |= ctl_append(models, network_json(files.paths[i], &n, unplanned, planned));
         } else {
             printf("%s", i ? "\n" : "");
-            show(files.paths[i], &n);
+            show(files.paths[i], &n, unplanned, planned);
         }
         network_free(&n);
     }

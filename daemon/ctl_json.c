@@ -71,14 +71,12 @@ int ctl_print_json(cJSON *item, int bad)
     return CTL_DONE;
 }
 
-int ctl_write_json(const char *path, const cJSON *item, struct err *e)
+int ctl_write_text(const char *path, const char *text, struct err *e)
 {
-    char *temporary = NULL, *text = cJSON_Print(item);
+    char *temporary = NULL;
     int rc = -1;
-    if (!text || asprintf(&temporary, "%s.XXXXXX", path) < 0) {
-        cJSON_free(text);
-        return err_set(e, ERR_MEMORY, "no memory for the text of %s", path);
-    }
+    if (asprintf(&temporary, "%s.XXXXXX", path) < 0)
+        return err_set(e, ERR_MEMORY, "no memory for a path");
     int fd = mkstemp(temporary);
     FILE *f = fd < 0 ? NULL : fdopen(fd, "w");
     if (!f) {
@@ -86,7 +84,7 @@ int ctl_write_json(const char *path, const cJSON *item, struct err *e)
         if (fd >= 0)
             close(fd);
     } else {
-        int bad = fprintf(f, "%s\n", text) < 0;
+        int bad = fputs(text, f) < 0;
         bad |= fclose(f) != 0;
         if (bad || rename(temporary, path) != 0)
             err_set(e, ERR_IO, "cannot write %s: %s", path, strerror(errno));
@@ -96,7 +94,19 @@ int ctl_write_json(const char *path, const cJSON *item, struct err *e)
     if (rc != 0 && fd >= 0)
         unlink(temporary);
     free(temporary);
-    cJSON_free(text);
+    return rc;
+}
+
+int ctl_write_json(const char *path, const cJSON *item, struct err *e)
+{
+    char *json = cJSON_Print(item), *text = NULL;
+    if (!json || asprintf(&text, "%s\n", json) < 0) {
+        cJSON_free(json);
+        return err_set(e, ERR_MEMORY, "no memory for the text of %s", path);
+    }
+    int rc = ctl_write_text(path, text, e);
+    cJSON_free(json);
+    free(text);
     return rc;
 }
 
