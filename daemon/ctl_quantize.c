@@ -2,22 +2,21 @@
 //
 // ctl_quantize.c - the fp32 model file -> fp16, hybrid or int8, measured against fp32 before anything is written.
 
-#include "daemon/ctl.h"
+#include "daemon/ctl_loss.h"
+#include "daemon/ctl_table.h"
 #include "daemon/progress.h"
 
-#include <math.h>
 #include <pthreadpool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/half.h"
 #include "models/file.h"
 #include "models/quantize/quantize.h"
 
 struct options {
     const char *output, *precision, *data, *method, *rounding, *report;
-    int images, threads, json;
+    int images, threads, layers, json;
     double min_agreement;
 };
 
@@ -34,15 +33,17 @@ static const struct ctl_option options[] = {
      "how int8 weights are rounded: nearest, gptq (each makes up for those before it), or auto (default): the better"},
     {"min-agreement", 0, CTL_NUMBER, offsetof(struct options, min_agreement), 0, 100, "P",
      "write only if top-1 agrees with fp32 on P percent of the images"},
-    {"report", 0, CTL_TEXT, offsetof(struct options, report), 0, 0, "FILE.json", "write what was lost, layer by layer"},
+    {"report", 0, CTL_TEXT, offsetof(struct options, report), 0, 0, "FILE.json|FILE.md",
+     "write what was lost, layer by layer, as JSON or Markdown"},
     {"threads", 0, CTL_INT, offsetof(struct options, threads), 1, 256, "N", "threads (default: all CPUs)"},
-    {"json", 0, CTL_FLAG, offsetof(struct options, json), 0, 0, NULL, "print the result as JSON"},
+    {"layers", 0, CTL_FLAG, offsetof(struct options, layers), 0, 0, NULL, "print what each layer lost"},
+    {"json", 0, CTL_FLAG, offsetof(struct options, json), 0, 0, NULL, "print the result as JSON, layers included"},
     {0},
 };
 
 static const struct ctl_usage usage = {
-    "quantize MODEL -o DIR|FILE --precision fp16|hybrid|int8 [--calibrate DATA] [--images N] [--method M] [--rounding R] [--min-agreement P]\n"
-    "       [--report FILE.json] [--threads N] [--json]",
+    "quantize MODEL -o DIR|FILE --precision fp16|hybrid|int8 [--calibrate DATA] [--images N] [--method M] [--rounding R]\n"
+    "       [--min-agreement P] [--report FILE.json|FILE.md] [--layers] [--threads N] [--json]",
     "Makes a smaller, faster file from the fp32 file of a model (or from the fp32.safetensors of a directory).", options, 1, 1};
 
 /* The calibration images, walked twice: once for the ranges, once to compare. */
@@ -50,6 +51,7 @@ struct images {
     struct dataset *data;
     const struct network *network;
     int count, next;
+    char file[320]; /* the last one */
     struct progress progress;
 };
 
@@ -69,8 +71,11 @@ static int next_pixels(void *user, uint8_t *rgb, int *label, struct err *e)
     if (s->next == s->count)
         return 0;
     int i = (int)((long long)s->next++ * dataset_count(s->data) / s->count);
-    if (ctl_pixels_read(s->data, i, &s->network->preprocess, input->w, input->h, &sample, rgb, e) != 0)
+    const int classes = s->network->graph.nodes[s->network->graph.output].c;
+    if (ctl_pixels_read(s->data, i, &s->network->preprocess, input->w, input->h, &sample, rgb, e) != 0 ||
+        ctl_check_label(&sample, classes, e) != 0)
         return -1;
+    snprintf(s->file, sizeof s->file, "%s", sample.name);
     *label = sample.label;
     return 1;
 }
@@ -89,116 +94,31 @@ static int open_images(const struct options *o, const struct network *n, struct 
 
 /* ---- what was lost ---- */
 
-static double value_at(const struct network *n, int node, int64_t i, int64_t depth)
+static int compare(const struct options *o, const struct kernels *k, struct pthreadpool *pool, struct images *images,
+                   struct loss *l, struct err *e)
 {
-    const struct layer *l = &n->layers[node];
-    switch (n->precision) {
-    case PRECISION_FP32:
-        return (double)((const float *)l->weight)[i];
-    case PRECISION_FP16:
-        return (double)half_to_float(((const uint16_t *)l->weight)[i]);
-    default:
-        return (double)((const int8_t *)l->weight)[i] * (double)l->scale[i / depth];
-    }
-}
-
-static double weight_sqnr_db(const struct network *fp32, const struct network *q, int node)
-{
-    int64_t count = node_weights(&fp32->graph, node), depth = node_depth(&fp32->graph, node);
-    double signal = 0, noise = 0;
-    for (int64_t i = 0; i < count; i++) {
-        double w = value_at(fp32, node, i, depth), d = value_at(q, node, i, depth) - w;
-        signal += w * w;
-        noise += d * d;
-    }
-    return ctl_decibel(signal, noise);
-}
-
-static int compare(const struct options *o, const struct network *fp32, const struct network *q, const struct kernels *k,
-                   struct pthreadpool *pool, struct images *images, struct ctl_compare *result, struct err *e)
-{
-    const struct node *input = &fp32->graph.nodes[0];
-    struct ctl_model a = {0}, b = {0};
-    uint8_t *rgb = malloc(3u * (size_t)input->w * (size_t)input->h);
-    int rc = rgb ? 0 : err_set(e, ERR_MEMORY, "no memory for an image");
-    if (rc == 0)
-        rc = ctl_model_make(fp32, k, pool, &a, e);
-    if (rc == 0)
-        rc = ctl_model_make(q, k, pool, &b, e);
+    const struct loss_source source = {next_pixels, images, images->file};
     rewind_images(images, "comparing", o->json);
-    for (int label; rc == 0 && (rc = next_pixels(images, rgb, &label, e)) == 1;) {
-        session_set_pixels(a.session, 0, rgb);
-        session_set_pixels(b.session, 0, rgb);
-        const float *reference = session_run(a.session, 1), *logits = session_run(b.session, 1);
-        ctl_compare_add(result, reference, logits, a.classes);
-        rc = 0;
-    }
+    int rc = loss_measure(l, k, pool, &source, o->layers || o->json || o->report, e);
     progress_end(&images->progress);
-    ctl_model_close(&a);
-    ctl_model_close(&b);
-    free(rgb);
     return rc;
 }
 
-static cJSON *layer_json(const struct network *fp32, const struct network *q, int i)
+static int print_result(const struct options *o, const char *path, cJSON *result)
 {
-    const struct node *node = &q->graph.nodes[i];
-    const int shape[3] = {node->h, node->w, node->c};
-    cJSON *o = cJSON_CreateObject();
-    int bad = ctl_put_text(o, "name", node->name);
-    bad |= ctl_put_text(o, "op", op_name(node->op));
-    bad |= ctl_put_item(o, "shape", cJSON_CreateIntArray(shape, 3));
-    bad |= ctl_put_number(o, "macs", (double)node_macs(&q->graph, i), 17);
-    if (node_has_weights(node))
-        bad |= ctl_put_number(o, "weight_sqnr_db", weight_sqnr_db(fp32, q, i), 6);
-    if (q->quants) {
-        bad |= ctl_put_number(o, "scale", (double)q->quants[i].scale, 9);
-        bad |= ctl_put_number(o, "zero", q->quants[i].zero, 9);
+    const long long bytes = ctl_file_bytes(path);
+    char size[16];
+    if (o->json) {
+        int bad = ctl_put_text(result, "file", path);
+        bad |= ctl_put_number(result, "file_bytes", (double)bytes, 17);
+        return ctl_print_json(result, bad);
     }
-    return ctl_whole(o, bad);
-}
-
-static cJSON *summary_json(const struct network *q, const struct ctl_compare *c)
-{
-    cJSON *o = cJSON_CreateObject();
-    int bad = ctl_put_text(o, "name", q->name);
-    bad |= ctl_put_text(o, "precision", precision_name(q->precision));
-    bad |= ctl_put_number(o, "images", c->images, 9);
-    bad |= ctl_put_number(o, "agreement", ctl_compare_percent(c), 6);
-    bad |= ctl_put_number(o, "logit_sqnr_db", ctl_compare_db(c), 6);
-    return ctl_whole(o, bad);
-}
-
-static int write_report(const char *report, const struct network *fp32, const struct network *q, const struct ctl_compare *c,
-                        struct err *e)
-{
-    cJSON *o = summary_json(q, c), *layers = cJSON_CreateArray();
-    int bad = 0;
-    for (int i = 0; i < q->graph.count; i++)
-        bad |= ctl_append(layers, layer_json(fp32, q, i));
-    bad |= ctl_put_item(o, "layers", layers);
-    int rc = bad ? err_set(e, ERR_MEMORY, "no memory for the report") : ctl_write_json(report, o, e);
-    cJSON_Delete(o);
-    return rc;
-}
-
-static int print_result(const struct network *q, const char *path, const struct ctl_compare *c, int json)
-{
-    long long bytes = ctl_file_bytes(path);
-    if (json) {
-        cJSON *o = summary_json(q, c);
-        int bad = ctl_put_text(o, "file", path);
-        bad |= ctl_put_number(o, "file_bytes", (double)bytes, 17);
-        return ctl_print_json(o, bad);
-    }
-    char size[16], agreement[24], db[24];
     ctl_size((double)bytes, size);
-    printf("%s: %s in %s, %s\n", path, q->name, precision_name(q->precision), size);
-    if (c->images) {
-        ctl_cell(ctl_compare_percent(c), 2, agreement);
-        ctl_cell(ctl_compare_db(c), 1, db);
-        printf("top-1 agrees with fp32 on %s %% of %d images, logits within %s dB\n", agreement, c->images, db);
-    }
+    loss_print_summary(result);
+    printf("%s: %s in %s, %s\n", path, ctl_text_of(result, "name"), ctl_text_of(result, "precision"), size);
+    if (o->layers)
+        loss_print_layers(result);
+    cJSON_Delete(result);
     return CTL_DONE;
 }
 
@@ -248,7 +168,8 @@ static int quantize(const struct options *o, enum precision p, const char *model
     char source[4096], *path = NULL;
     struct network fp32 = {0}, q = {0};
     struct images images = {0};
-    struct ctl_compare c = {0};
+    struct loss loss = {0};
+    cJSON *result = NULL;
     struct pthreadpool *pool = NULL;
     const struct kernels *k = NULL;
     int threads = o->threads;
@@ -265,18 +186,27 @@ static int quantize(const struct options *o, enum precision p, const char *model
         rc = open_images(o, &fp32, &images, e);
     if (rc == 0)
         rc = convert(o, p, &fp32, k, pool, &images, &q, e);
-    if (rc == 0 && images.data)
-        rc = compare(o, &fp32, &q, k, pool, &images, &c, e);
-    if (rc == 0 && o->report) /* above all when the agreement is too low */
-        rc = write_report(o->report, &fp32, &q, &c, e);
     if (rc == 0)
-        rc = check_agreement(o, &c, e);
+        loss_start(&loss, &fp32, &q);
+    if (rc == 0 && images.data)
+        rc = compare(o, k, pool, &images, &loss, e);
+    if (rc == 0 && !(result = loss_json(&loss)))
+        rc = err_set(e, ERR_MEMORY, "no memory for the result");
+    if (rc == 0 && o->report) /* above all when the agreement is too low */
+        rc = ctl_write_report(o->report, result, loss_markdown, e);
+    if (rc == 0)
+        rc = check_agreement(o, &loss.logits, e);
     if (rc == 0 && !(path = ctl_output_path(o->output, p, e)))
         rc = -1;
     if (rc == 0)
         rc = model_file_write(path, &q, e);
-    if (rc == 0 && print_result(&q, path, &c, o->json) != CTL_DONE)
-        rc = err_set(e, ERR_MEMORY, "the result cannot be shown");
+    if (rc == 0) {
+        if (print_result(o, path, result) != CTL_DONE)
+            rc = err_set(e, ERR_MEMORY, "the result cannot be shown");
+        result = NULL;
+    }
+    cJSON_Delete(result);
+    loss_free(&loss);
     free(path);
     dataset_close(images.data);
     network_free(&q);

@@ -233,19 +233,82 @@ fi
 
 expect 0 quantize "$d" -o "$d" --precision fp16
 expect 0 quantize "$d" -o "$d" --precision hybrid --calibrate "$tmp/noise.bin" --json
-fields file precision images agreement logit_sqnr_db file_bytes
+fields file precision images agreement logit_sqnr_db file_bytes reference_top1 top1 flipped memory quantization worst_images flips layers
 expect 0 quantize "$d/fp32.safetensors" -o "$d" --precision int8 --calibrate "$tmp/noise.bin" --images 16 --report "$tmp/report.json" \
     --min-agreement 50 --json
-[ "$(values images)" = 16 ] || complain "--images 16 used $(values images)"
-at_least "int8's ratio of signal to noise" "$(values logit_sqnr_db)" 20
+[ "$(values images | head -n 1)" = 16 ] || complain "--images 16 used $(values images | head -n 1)"
+at_least "int8's ratio of signal to noise" "$(values logit_sqnr_db | head -n 1)" 20
 cp "$tmp/report.json" "$tmp/out"
-fields layers name shape macs weight_sqnr_db scale zero agreement logit_sqnr_db
+fields layers name shape macs weight_sqnr_db output_sqnr_db cosine clipped_low clipped_high scale zero agreement logit_sqnr_db margin \
+    stored_bytes weights_bytes unplanned_bytes arena_bytes total_unplanned_bytes total_bytes
+[ "$(values output_sqnr_db | grep -vc null)" -ge 8 ] || complain "the report knows the outputs of only $(values output_sqnr_db | grep -vc null) layers"
+for db in $(values weight_sqnr_db) $(values output_sqnr_db); do
+    [ "$db" = null ] || at_least "a layer's ratio of signal to noise" "$db" 15
+done
+for share in $(values clipped_low) $(values clipped_high); do
+    [ "$share" = null ] || awk -v s="$share" 'BEGIN { exit !(s >= 0 && s <= 1) }' || complain "a clipped share is $share"
+done
+for cosine in $(values cosine); do
+    [ "$cosine" = null ] || awk -v c="$cosine" 'BEGIN { exit !(c > 0.95 && c <= 1) }' || complain "the cosine of a layer is $cosine"
+done
+values macs | awk 'NR == 1 { all = $1; next } { sum += $1 } END { exit !(all > 0 && all == sum) }' ||
+    complain "the layers' multiplications are not those of the network: $(values macs | tr '\n' ' ')"
+[ "$(values worst | grep -v null | sort | tr '\n' ' ')" = "1 2 3 " ] || complain "not three layers are marked: $(values worst | tr '\n' ' ')"
+grep -q '"file":[[:space:]]*".*noise.bin\[[0-9]*\]"' "$tmp/out" || complain "no image is named as the worst"
+
+# markdown FILE: its tables have rows as wide as their heads
+markdown() {
+    awk -F '|' '/^\|/ { if (width && NF != width) bad = 1; width = NF; rows++; next } { width = 0 } END { exit bad || rows < 5 }' "$1" ||
+        complain "a table of $1 is not well formed"
+}
+for p in fp16 hybrid int8; do
+    expect 0 quantize "$d" -o "$d" --precision $p --calibrate "$tmp/noise.bin" --images 16 --layers --report "$tmp/report.md"
+    grep -q '^layer  .*output dB' "$tmp/out" || complain "--layers shows no table for $p"
+    grep -q '^layer2.0.conv1  .*conv' "$tmp/out" || complain "--layers shows no layer for $p"
+    grep -q "^# small in $p\$" "$tmp/report.md" || complain "the Markdown does not say what it is about"
+    markdown "$tmp/report.md"
+    for part in Memory Layers 'Images that differ most'; do
+        grep -q "^## $part\$" "$tmp/report.md" || complain "the Markdown of $p has no section $part"
+    done
+done
+grep -q '^| layer2.0.conv1 | conv | int8 | 16x16x8 |' "$tmp/report.md" || complain "the Markdown has no row for a layer"
+expect 0 quantize "$d" -o "$tmp/unseen.safetensors" --precision fp16 --report "$tmp/report.md"
+markdown "$tmp/report.md"
+grep -q 'output dB' "$tmp/report.md" && complain "outputs are reported that no image has made"
 expect 0 quantize "$d" -o "$tmp/entropy.safetensors" --precision int8 --calibrate "$tmp/noise.bin" --images 16 --method entropy --rounding nearest
 expect 2 quantize "$d" -o "$tmp/wrong" --precision int8 --calibrate "$tmp/noise.bin" --rounding up
 says 'nearest or gptq'
 expect 1 quantize "$d/int8.safetensors" -o "$tmp/wrong" --precision fp16
 says int8
 expect 1 quantize "$d" -o "$tmp/wrong" --precision int8 --calibrate "$tmp/nothing"
+
+# Images that are none, and labels of something else: what and where, and nothing is written
+mkdir "$tmp/empty" "$tmp/broken" "$tmp/gone" "$tmp/many"
+expect 1 quantize "$d" -o "$tmp/wrong" --precision int8 --calibrate "$tmp/empty" --report "$tmp/wrong.json"
+says "$tmp/empty: no images"
+cp "$tmp/disc.jpg" "$tmp/broken/a.jpg"
+head -c 300 "$tmp/disc.jpg" >"$tmp/broken/b.jpg"
+expect 1 quantize "$d" -o "$tmp/wrong" --precision int8 --calibrate "$tmp/broken" --report "$tmp/wrong.json"
+says "^resnetctl: $tmp/broken/b.jpg: "
+expect 1 quantize "$d" -o "$tmp/wrong" --precision fp16 --calibrate "$tmp/broken" --report "$tmp/wrong.md"
+says "^resnetctl: $tmp/broken/b.jpg: "
+cp "$tmp/disc.jpg" "$tmp/gone/a.jpg"
+printf 'a.jpg,cat\nc.jpg,dog\n' >"$tmp/gone/labels.csv"
+expect 1 quantize "$d" -o "$tmp/wrong" --precision int8 --calibrate "$tmp/gone" --report "$tmp/wrong.json"
+says 'gone/.*c.jpg'
+cp "$tmp/disc.jpg" "$tmp/many/a.jpg"
+printf 'a.jpg,10\n' >"$tmp/many/labels.csv"
+expect 1 quantize "$d" -o "$tmp/wrong" --precision int8 --calibrate "$tmp/many" --report "$tmp/wrong.json"
+says 'many/labels.csv'
+says 'label 10'
+head -c 4000 "$tmp/noise.bin" >"$tmp/cut.bin"
+expect 1 quantize "$d" -o "$tmp/wrong" --precision int8 --calibrate "$tmp/cut.bin" --report "$tmp/wrong.json"
+says 'cut.bin: 4000 bytes'
+expect 1 quantize "$d" -o "$tmp/wrong" --precision int8 --calibrate "$tmp/noise.bin" --images 4 --method minmax --report "$tmp/nowhere/report.json"
+says "$tmp/nowhere/report.json"
+for file in "$tmp"/wrong*; do
+    [ ! -e "$file" ] || complain "a failed quantize leaves $file behind"
+done
 
 # Ten equal classes, the last with a bias that is greater by less than a step of int8: fp32 says 9, int8 says 0.
 bias=$plain$plain$plain$plain$plain$plain$plain$plain$plain$(printf '\252\231\231\076')
@@ -254,7 +317,9 @@ expect 0 import "$tmp/tied.safetensors" -o "$tmp/tied"
 expect 1 quantize "$tmp/tied" -o "$tmp/wrong" --precision int8 --calibrate "$tmp/noise.bin" --min-agreement 50 --report "$tmp/report.json"
 says 'agrees with fp32 on 0.00 %'
 cp "$tmp/report.json" "$tmp/out"
-[ "$(values agreement)" = 0 ] || complain "the report of what was refused says $(values agreement) % of agreement"
+[ "$(values agreement | head -n 1)" = 0 ] || complain "the report of what was refused says $(values agreement | head -n 1) % of agreement"
+[ "$(values flipped | head -n 1)" = 20 ] || complain "of 20 images that changed class the report counts $(values flipped | head -n 1)"
+[ "$(grep -c '"flipped":[[:space:]]*true' "$tmp/out")" -ge 10 ] || complain "the report does not name ten images that changed class"
 [ ! -e "$tmp/wrong" ] || complain "a failed quantize leaves something behind"
 
 expect 0 inspect "$d"
@@ -262,7 +327,8 @@ for p in fp32 fp16 hybrid int8; do
     grep -q "^precision  *$p\$" "$tmp/out" || complain "inspect does not show $p"
 done
 expect 0 inspect "$d/int8.safetensors" --json
-fields digest precision preprocess provenance source_sha256 labels nodes quantization macs
+fields digest precision preprocess provenance source_sha256 labels nodes quantization macs unplanned_bytes planned_bytes
+at_least "what planning saves" "$(values unplanned_bytes)" $((2 * $(values planned_bytes)))
 if command -v sha256sum >/dev/null; then
     sum=$(sha256sum <"$tmp/small.safetensors")
     [ "$(values source_sha256)" = "${sum%% *}" ] || complain "the provenance does not hold the checkpoint's SHA-256"
@@ -291,7 +357,8 @@ expect 0 run "$d" "$tmp/disc.jpg" --precision int8 --logits --json --threads 3
 cmp -s "$tmp/ref.json" "$tmp/out" || complain "int8 logits depend on kernels or threads"
 
 expect 0 eval "$d" --data "$tmp/noise.bin" --json --threads 2
-fields models file name precision images top1 top5 agreement_with_first logit_sqnr_db ms_per_image file_bytes weights_bytes arena_bytes
+fields models file name precision images top1 top5 agreement_with_first logit_sqnr_db ms_per_image file_bytes weights_bytes arena_bytes \
+    unplanned_bytes load_ms
 [ "$(values precision | tr '\n' ' ')" = "fp32 fp16 hybrid int8 " ] || complain "eval does not take every file of a directory"
 [ "$(values images | sort -u)" = 20 ] || complain "eval used $(values images | sort -u) images of 20"
 [ "$(values agreement_with_first | head -n 1)" = 100 ] || complain "a model does not agree with itself"
@@ -302,13 +369,22 @@ mkdir "$tmp/photos"
 cp "$tmp/disc.jpg" "$tmp/photos/a.jpg"
 expect 0 eval "$d/fp32.safetensors" --data "$tmp/photos" --json
 [ "$(values top1)" = null ] || complain "top-1 without labels is $(values top1)"
+expect 0 eval "$d" --data "$tmp/photos" --report "$tmp/eval.md"
+grep -q '^model  *precision  *agree %  *SQNR dB  ' "$tmp/out" || complain "without labels the table does not start with agreement"
+markdown "$tmp/eval.md"
+grep -q 'top-1' "$tmp/eval.md" && complain "top-1 is reported without labels"
 printf 'a.jpg,cat\n' >"$tmp/photos/labels.csv"
 expect 0 eval "$d/fp32.safetensors" --data "$tmp/photos" --json
 [ "$(values top1)" != null ] || complain "labels.csv is not heeded"
 cp "$tmp/labels" "$tmp/photos/b.jpg"
 printf 'b.jpg,cat\n' >>"$tmp/photos/labels.csv"
-expect 1 eval "$d/fp32.safetensors" --data "$tmp/photos"
-says b.jpg
+expect 1 eval "$d/fp32.safetensors" --data "$tmp/photos" --report "$tmp/wrong.json"
+says "^resnetctl: $tmp/photos/b.jpg: "
+[ ! -e "$tmp/wrong.json" ] || complain "a failed eval leaves a report behind"
+expect 0 eval "$d" --data "$tmp/noise.bin" --limit 7 --report "$tmp/eval.json"
+grep -q 'top-1 %' "$tmp/out" || complain "no top-1 of images with labels"
+cp "$tmp/eval.json" "$tmp/out"
+fields models top1 agreement_with_first load_ms
 
 expect 0 bench "$d" --seconds 0.02 --batch 2 --threads 1 --json --layers
 fields results file precision kernels threads batch ms_min ms_median images_per_second gmacs_per_second macs load_ms rss_bytes layers
