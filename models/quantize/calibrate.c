@@ -3,6 +3,7 @@
 #include "models/quantize/calibrate.h"
 
 #include <math.h>
+#include <pthreadpool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,29 +25,11 @@ struct calibration {
     int *labels;          /* [kept] */
 };
 
+#define READ_AHEAD 16 /* images read before they are run together */
+
 static int is_held_back(int image)
 {
     return image < 32 ? image % 2 == 1 : image % 4 == 3;
-}
-
-static int take_histograms(struct calibration *c, struct err *e)
-{
-    const struct graph *g = &c->fp32->graph;
-    struct plan plan;
-    if (plan_make(g, sizeof(float), &plan, e) < 0)
-        return -1;
-    c->histograms = calloc((size_t)g->count, sizeof *c->histograms);
-    int bad = !c->histograms || !(c->histograms[0] = calloc(1, sizeof **c->histograms));
-    for (int s = 0; !bad && s < plan.count; s++)
-        bad = !(c->histograms[plan.steps[s].node] = calloc(1, sizeof **c->histograms));
-    plan_free(&plan);
-    return bad ? err_set(e, ERR_MEMORY, "no memory for the histograms of %d nodes", g->count) : 0;
-}
-
-static void see(void *user, int node, const float *values, size_t count)
-{
-    struct calibration *c = user;
-    histogram_add(c->histograms[node], values, count);
 }
 
 /* The input as the network sees it, channels last. */
@@ -97,45 +80,188 @@ static int keep(struct calibration *c, const uint8_t *rgb, int label, int held, 
     return 0;
 }
 
-static int see_image(struct calibration *c, struct session *s, const uint8_t *rgb, int label, float *x, struct err *e)
+/* ---- runners: each thread takes images of its own, which needs no waiting within an image ---- */
+
+#define RUNNERS_MAX   16
+#define RUNNERS_NODES 8192 /* of all runners' histograms together */
+
+struct runner {
+    struct session *session;
+    float *input;
+    struct histogram **histograms; /* [graph.count], when observing */
+};
+
+struct runners {
+    const struct calibration *c;
+    struct runner r[RUNNERS_MAX];
+    int count;
+};
+
+static void runners_free(struct runners *all)
 {
-    const int held = is_held_back(c->images++);
-    const float *logits;
-    session_set_pixels(s, 0, rgb);
-    if (held) {
-        logits = session_run(s, 1);
-    } else {
-        input_values(c->fp32, rgb, c->image_bytes / 3, x);
-        see(c, 0, x, c->image_bytes);
-        logits = session_run_observed(s, 1, see, c);
+    for (int i = 0; i < all->count; i++) {
+        struct runner *r = &all->r[i];
+        for (int k = 0; r->histograms && k < all->c->fp32->graph.count; k++)
+            free(r->histograms[k]);
+        free(r->histograms);
+        free(r->input);
+        session_free(r->session);
     }
-    if (!logits)
+}
+
+static int take_histograms(const struct graph *g, struct histogram ***out, struct err *e)
+{
+    struct plan plan;
+    if (plan_make(g, sizeof(float), &plan, e) < 0)
+        return -1;
+    struct histogram **all = *out = calloc((size_t)g->count, sizeof *all);
+    int bad = !all || !(all[0] = calloc(1, sizeof **all));
+    for (int s = 0; !bad && s < plan.count; s++)
+        bad = !(all[plan.steps[s].node] = calloc(1, sizeof **all));
+    plan_free(&plan);
+    return bad ? err_set(e, ERR_MEMORY, "no memory for the histograms of %d nodes", g->count) : 0;
+}
+
+/* As many as there are threads, within limits of memory. */
+static int runners_make(const struct calibration *c, const struct network *n, int histograms, struct runners *all, struct err *e)
+{
+    struct model *m = NULL;
+    const size_t threads = c->pool ? pthreadpool_get_threads_count(c->pool) : 1, most = (size_t)(RUNNERS_NODES / n->graph.count);
+    const size_t want = threads < RUNNERS_MAX ? threads : RUNNERS_MAX;
+    *all = (struct runners){.c = c};
+    if (model_from_network(n, c->kernels, &m, e) < 0)
+        return -1;
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < want && i < (most ? most : 1); i++) {
+        struct runner *r = &all->r[all->count++];
+        r->input = malloc(c->image_bytes * sizeof *r->input);
+        rc = r->input ? session_new(m, 1, NULL, &r->session, e) : err_set(e, ERR_MEMORY, "no memory for an image");
+        if (rc == 0 && histograms)
+            rc = take_histograms(&n->graph, &r->histograms, e);
+    }
+    model_free(m);
+    if (rc < 0)
+        runners_free(all);
+    return rc;
+}
+
+/* ---- the images ---- */
+
+/* A block of images that has been read and waits for its turn. */
+struct block {
+    struct runners *runners;
+    struct calibration *c;
+    int first, count; /* numbers of its images */
+    uint8_t *pixels[READ_AHEAD];
+    int labels[READ_AHEAD];
+    float *logits[READ_AHEAD];
+    struct range *seen[READ_AHEAD]; /* [graph.count] */
+    int failed;
+};
+
+struct seeing {
+    struct runner *runner;
+    struct range *seen;
+};
+
+static void see(void *user, int node, const float *values, size_t count)
+{
+    const struct seeing *s = user;
+    s->seen[node] = histogram_add(s->runner->histograms[node], values, count);
+}
+
+static void run_share(void *user, size_t task)
+{
+    struct block *b = user;
+    struct calibration *c = b->c;
+    struct runner *r = &b->runners->r[task];
+    for (int i = (int)task; i < b->count; i += b->runners->count) {
+        const float *logits;
+        struct seeing s = {r, b->seen[i]};
+        session_set_pixels(r->session, 0, b->pixels[i]);
+        if (is_held_back(b->first + i)) {
+            logits = session_run(r->session, 1);
+        } else {
+            input_values(c->fp32, b->pixels[i], c->image_bytes / 3, r->input);
+            see(&s, 0, r->input, c->image_bytes);
+            logits = session_run_observed(r->session, 1, see, &s);
+        }
+        if (logits)
+            memcpy(b->logits[i], logits, (size_t)c->classes * sizeof *logits);
+        else
+            b->failed = 1;
+    }
+}
+
+static int run_block(struct calibration *c, struct block *b, struct err *e)
+{
+    const struct graph *g = &c->fp32->graph;
+    pthreadpool_parallelize_1d(c->pool, run_share, b, (size_t)b->runners->count, 0);
+    if (b->failed)
         return err_set(e, ERR_MEMORY, "no memory for calibration");
-    for (int i = 0; !held && i < c->fp32->graph.count; i++)
-        if (c->histograms[i] && c->histograms[i]->broken)
-            return err_set(e, ERR_INPUT, "layer %s gave infinite values in calibration", c->fp32->graph.nodes[i].name);
-    return keep(c, rgb, label, held, logits, e);
+    for (int i = 0; i < b->count; i++) {
+        const int held = is_held_back(b->first + i);
+        for (int k = 0; !held && k < g->count; k++)
+            if (c->histograms[k])
+                histogram_average(c->histograms[k], b->seen[i][k]);
+        if (keep(c, b->pixels[i], b->labels[i], held, b->logits[i], e) < 0)
+            return -1;
+    }
+    c->images += b->count;
+    for (int r = 0; r < b->runners->count; r++)
+        for (int k = 0; k < g->count; k++)
+            if (c->histograms[k] && b->runners->r[r].histograms[k]->broken)
+                return err_set(e, ERR_INPUT, "layer %s gave infinite values in calibration", g->nodes[k].name);
+    return 0;
+}
+
+static int block_init(struct calibration *c, struct runners *runners, struct block *b, struct err *e)
+{
+    int bad = 0;
+    *b = (struct block){.runners = runners, .c = c};
+    for (int i = 0; i < READ_AHEAD; i++) {
+        b->pixels[i] = malloc(c->image_bytes);
+        b->logits[i] = malloc((size_t)c->classes * sizeof **b->logits);
+        b->seen[i] = calloc((size_t)c->fp32->graph.count, sizeof **b->seen);
+        bad |= !b->pixels[i] || !b->logits[i] || !b->seen[i];
+    }
+    return bad ? err_set(e, ERR_MEMORY, "no memory for images") : 0;
+}
+
+static void block_free(struct block *b)
+{
+    for (int i = 0; i < READ_AHEAD; i++) {
+        free(b->pixels[i]);
+        free(b->logits[i]);
+        free(b->seen[i]);
+    }
 }
 
 static int see_images(struct calibration *c, next_image *next, void *user, struct err *e)
 {
-    struct model *m = NULL;
-    struct session *s = NULL;
-    uint8_t *rgb = malloc(c->image_bytes);
-    float *x = malloc(c->image_bytes * sizeof *x);
-    int rc = rgb && x ? 0 : err_set(e, ERR_MEMORY, "no memory for an image");
-    if (rc == 0)
-        rc = model_from_network(c->fp32, c->kernels, &m, e);
-    if (rc == 0)
-        rc = session_new(m, 1, c->pool, &s, e);
-    for (int label = -1; rc == 0 && (rc = next(user, rgb, &label, e)) == 1; label = -1)
-        rc = see_image(c, s, rgb, label, x, e);
+    struct runners runners;
+    struct block b = {0};
+    int more = 1;
+    if (runners_make(c, c->fp32, 1, &runners, e) < 0)
+        return -1;
+    int rc = block_init(c, &runners, &b, e);
+    while (rc == 0 && more == 1) {
+        b.first = c->images;
+        for (b.count = 0; b.count < READ_AHEAD; b.count++) {
+            b.labels[b.count] = -1;
+            if ((more = next(user, b.pixels[b.count], &b.labels[b.count], e)) != 1)
+                break;
+        }
+        rc = more < 0 ? -1 : b.count ? run_block(c, &b, e) : 0;
+    }
     if (rc == 0 && c->images == 0)
         rc = err_set(e, ERR_INPUT, "calibration needs at least one image");
-    session_free(s);
-    model_free(m);
-    free(x);
-    free(rgb);
+    for (int r = 0; rc == 0 && r < runners.count; r++)
+        for (int k = 0; k < c->fp32->graph.count; k++)
+            if (c->histograms[k])
+                histogram_merge(c->histograms[k], runners.r[r].histograms[k]);
+    block_free(&b);
+    runners_free(&runners);
     return rc;
 }
 
@@ -153,7 +279,7 @@ int calibration_new(const struct network *fp32, const struct kernels *k, struct 
     c->pool = pool;
     c->image_bytes = (size_t)in->h * (size_t)in->w * 3;
     c->classes = fp32->graph.nodes[fp32->graph.output].c;
-    if (take_histograms(c, e) < 0 || see_images(c, next, user, e) < 0) {
+    if (take_histograms(&fp32->graph, &c->histograms, e) < 0 || see_images(c, next, user, e) < 0) {
         calibration_free(c);
         return -1;
     }
@@ -248,54 +374,120 @@ static void add(struct fidelity *f, const float *reference, const float *logits,
     }
 }
 
-int calibration_compare(const struct calibration *c, const struct network *n, int most, struct fidelity *out, struct err *e)
+struct comparison {
+    struct runners *runners;
+    const struct calibration *c;
+    const int *images; /* [count] places among the kept ones */
+    int count;
+    struct fidelity *fidelity; /* [count]: summed in order, so threads do not matter */
+};
+
+static void compare_share(void *user, size_t task)
 {
-    struct model *m = NULL;
-    struct session *s = NULL;
-    struct fidelity f = {0};
-    if (model_from_network(n, c->kernels, &m, e) < 0)
-        return -1;
-    if (session_new(m, 1, c->pool, &s, e) < 0) {
-        model_free(m);
-        return -1;
+    const struct comparison *k = user;
+    const struct calibration *c = k->c;
+    struct session *s = k->runners->r[task].session;
+    for (int i = (int)task; i < k->count; i += k->runners->count) {
+        session_set_pixels(s, 0, c->pixels[k->images[i]]);
+        add(&k->fidelity[i], c->logits[k->images[i]], session_run(s, 1), c->classes, c->labels[k->images[i]]);
     }
-    for (int i = 0; i < c->kept && (most == 0 || f.images < most); i++)
-        if (c->is_held[i] || c->held == 0) {
-            session_set_pixels(s, 0, c->pixels[i]);
-            add(&f, c->logits[i], session_run(s, 1), c->classes, c->labels[i]);
-        }
-    session_free(s);
-    model_free(m);
-    *out = f;
-    return 0;
 }
 
-int calibration_walk(const struct calibration *c, int most, void (*before)(void *user, int image, int images),
-                     calibration_see *see_node, void *user, struct err *e)
+static void sum_up(struct fidelity *f, const struct fidelity *one)
 {
-    struct model *m = NULL;
-    struct session *s = NULL;
-    float *x = malloc(c->image_bytes * sizeof *x);
-    int rc = x ? 0 : err_set(e, ERR_MEMORY, "no memory for an image");
-    if (rc == 0)
-        rc = model_from_network(c->fp32, c->kernels, &m, e);
-    if (rc == 0)
-        rc = session_new(m, 1, c->pool, &s, e);
-    const int all = c->kept - c->held, count = most < all ? most : all;
-    for (int i = 0, seen = 0, used = 0; rc == 0 && i < c->kept && used < count; i++) {
+    f->images += one->images;
+    f->agree += one->agree;
+    f->labelled += one->labelled;
+    f->fp32_right += one->fp32_right;
+    f->right += one->right;
+    f->signal += one->signal;
+    f->noise += one->noise;
+}
+
+int calibration_compare(const struct calibration *c, const struct network *n, int most, struct fidelity *out, struct err *e)
+{
+    struct runners runners = {0};
+    const size_t room = (size_t)c->kept;
+    int *images = malloc(room * sizeof *images), count = 0;
+    struct fidelity *each = calloc(room, sizeof *each), sum = {0};
+    for (int i = 0; images && i < c->kept && (most == 0 || count < most); i++)
+        if (c->held == 0 || c->is_held[i])
+            images[count++] = i;
+    int rc = images && each ? runners_make(c, n, 0, &runners, e) : err_set(e, ERR_MEMORY, "no memory to compare networks");
+    if (rc == 0) {
+        struct comparison k = {&runners, c, images, count, each};
+        pthreadpool_parallelize_1d(c->pool, compare_share, &k, (size_t)runners.count, 0);
+        for (int i = 0; i < count; i++)
+            sum_up(&sum, &each[i]);
+        runners_free(&runners);
+        *out = sum;
+    }
+    free(images);
+    free(each);
+    return rc;
+}
+
+/* ---- once more through the fp32 network ---- */
+
+struct walking {
+    struct runners *runners;
+    const struct calibration *c;
+    const struct calibration_walk *w;
+    int images[CALIBRATION_BLOCK], count; /* places among the kept ones */
+    int failed;
+};
+
+struct place {
+    const struct calibration_walk *w;
+    int place;
+};
+
+static void pass_on(void *user, int node, const float *values, size_t count)
+{
+    const struct place *p = user;
+    (void)count;
+    p->w->see(p->w->user, p->place, node, values);
+}
+
+static void walk_share(void *user, size_t task)
+{
+    struct walking *k = user;
+    const struct calibration *c = k->c;
+    struct runner *r = &k->runners->r[task];
+    for (int i = (int)task; i < k->count; i += k->runners->count) {
+        struct place p = {k->w, i};
+        input_values(c->fp32, c->pixels[k->images[i]], c->image_bytes / 3, r->input);
+        pass_on(&p, 0, r->input, c->image_bytes);
+        session_set_values(r->session, 0, r->input);
+        if (!session_run_observed(r->session, 1, pass_on, &p))
+            k->failed = 1;
+    }
+}
+
+int calibration_walk_images(const struct calibration *c, int most)
+{
+    const int all = calibration_fit(c);
+    return most < all ? most : all;
+}
+
+int calibration_walk(const struct calibration *c, int most, const struct calibration_walk *w, struct err *e)
+{
+    struct runners runners;
+    if (runners_make(c, c->fp32, 0, &runners, e) < 0)
+        return -1;
+    const int all = calibration_fit(c), count = calibration_walk_images(c, most);
+    struct walking k = {.runners = &runners, .c = c, .w = w};
+    int rc = 0;
+    for (int i = 0, seen = 0, used = 0; rc == 0 && used < count; i++) {
         if (c->is_held[i] || (long long)seen++ * count / all < used)
             continue;
-        if (before)
-            before(user, used, count);
-        used++;
-        input_values(c->fp32, c->pixels[i], c->image_bytes / 3, x);
-        see_node(user, 0, x, c->image_bytes);
-        session_set_values(s, 0, x);
-        if (!session_run_observed(s, 1, see_node, user))
-            rc = err_set(e, ERR_MEMORY, "no memory for calibration");
+        k.images[k.count++] = i;
+        if (++used < count && k.count < CALIBRATION_BLOCK)
+            continue;
+        pthreadpool_parallelize_1d(c->pool, walk_share, &k, (size_t)runners.count, 0);
+        rc = k.failed ? err_set(e, ERR_MEMORY, "no memory for calibration") : w->after(w->user, k.count, e);
+        k.count = 0;
     }
-    session_free(s);
-    model_free(m);
-    free(x);
+    runners_free(&runners);
     return rc;
 }

@@ -53,10 +53,16 @@ double fidelity_drop(const struct fidelity *f);    /* of top-1 against fp32, in 
 /* Runs n, any precision of the calibrated network with its input and classes, over the first `most` (0: all) held-back images. */
 int calibration_compare(const struct calibration *c, const struct network *n, int most, struct fidelity *out, struct err *e);
 
-/* Runs the fp32 network observed over up to `most` images that are not held back, spread evenly; see() gets node 0 as well,
-   before the others. before() is called ahead of each image with its number; either may be NULL. */
-typedef void calibration_see(void *user, int node, const float *values, size_t count);
-int calibration_walk(const struct calibration *c, int most, void (*before)(void *user, int image, int images),
-                     calibration_see *see, void *user, struct err *e);
+/* Runs the fp32 network observed over up to `most` images that are not held back, spread evenly, CALIBRATION_BLOCK at a time.
+   see() gets the values of a node, node 0 included and first, for the image of that place (0 to CALIBRATION_BLOCK - 1) in the
+   block, for several images at once from several threads. after() is called when a block is through: -1 ends the walk. */
+#define CALIBRATION_BLOCK 8
+struct calibration_walk {
+    void (*see)(void *user, int place, int node, const float *values);
+    int (*after)(void *user, int images, struct err *e); /* images of the block */
+    void *user;
+};
+int calibration_walk(const struct calibration *c, int most, const struct calibration_walk *w, struct err *e);
+int calibration_walk_images(const struct calibration *c, int most); /* how many that will be */
 
 #endif

@@ -9,23 +9,65 @@
 #include "kernels/half.h"
 #include "models/plan.h"
 
+/* A scale must stay a normal number, or dividing by it loses the weights. */
+static float weight_scale(const float *w, int64_t depth)
+{
+    float max = 0;
+    for (int64_t i = 0; i < depth; i++)
+        max = fabsf(w[i]) > max ? fabsf(w[i]) : max;
+    const float s = max / 127.0f;
+    return s >= 1e-30f ? s : 1;
+}
+
 void quantize_weights(const float *w, int channels, int64_t depth, int8_t *q, float *scale)
 {
     for (int o = 0; o < channels; o++) {
-        const float *row = w + (int64_t)o * depth;
-        float max = 0;
-        for (int64_t i = 0; i < depth; i++)
-            max = fabsf(row[i]) > max ? fabsf(row[i]) : max;
-        /* A scale must stay a normal number, or dividing by it loses the weights. */
-        float s = max / 127.0f;
-        if (!(s >= 1e-30f))
-            s = 1;
+        const float *row = w + (int64_t)o * depth, s = weight_scale(row, depth);
         scale[o] = s;
         for (int64_t i = 0; i < depth; i++) {
             long v = lrintf(row[i] / s);
             q[(int64_t)o * depth + i] = (int8_t)(v > 127 ? 127 : v < -127 ? -127 : v);
         }
     }
+}
+
+/* ---- the input ---- */
+
+/* Sum of squared errors over all values that a pixel can become, as the session rounds them. */
+static double input_error(const struct preprocess *p, struct quant q)
+{
+    double sum = 0;
+    for (int c = 0; c < 3; c++)
+        for (int i = 0; i < 256; i++) {
+            const float x = preprocess_value(p, c, (uint8_t)i);
+            const long y = lrintf(x / q.scale) + q.zero;
+            const double error = (double)q.scale * (double)((y < -128 ? -128 : y > 127 ? 127 : y) - q.zero) - (double)x;
+            sum += error * error;
+        }
+    return sum;
+}
+
+#define INPUT_STEPS 100    /* scales that are tried, from that of preprocess_quant */
+#define INPUT_STEP  0.001f /* up to a tenth above */
+#define INPUT_GAIN  0.8    /* of the error, or the plain one stays */
+
+/* Values from -1 to 1 in 256 steps lie half way between two quantised ones, the worst place there is: every error is half a step,
+   up for one pixel and down for the next. A slightly larger step spreads them. */
+static struct quant input_quant(const struct preprocess *p)
+{
+    const struct quant plain = preprocess_quant(p);
+    struct quant best = plain;
+    double least = INPUT_GAIN * input_error(p, plain);
+    for (int i = 0; i <= INPUT_STEPS; i++)
+        for (int zero = plain.zero - 1; zero <= plain.zero + 1; zero++) {
+            const struct quant q = {plain.scale * (1 + (float)i * INPUT_STEP), zero < -128 ? -128 : zero > 127 ? 127 : zero};
+            const double error = input_error(p, q);
+            if (error < least) {
+                least = error;
+                best = q;
+            }
+        }
+    return best;
 }
 
 /* ---- ranges to quants ---- */
@@ -38,7 +80,7 @@ static int make_quants(const struct network *n, const struct range *ranges, stru
     struct plan plan;
     if (plan_make(g, 1, &plan, e) < 0)
         return -1;
-    quants[0] = preprocess_quant(&n->preprocess);
+    quants[0] = input_quant(&n->preprocess);
     for (int s = 0; s < plan.count; s++) {
         const struct step *step = &plan.steps[s];
         struct range r = ranges[step->node];
@@ -80,9 +122,13 @@ static int to_int8_weights(const struct node *n, const struct layer *from, struc
     to->scale = malloc((size_t)n->c * sizeof *to->scale);
     if (!to->weight || !to->scale)
         return err_set(e, ERR_MEMORY, "no memory for layer %s", n->name);
-    quantize_weights(from->weight, n->c, count / n->c, to->weight, to->scale);
-    if (r->weights == WEIGHTS_GPTQ && study && study->rounded)
+    if (r->weights == WEIGHTS_GPTQ && study && study->rounded) {
         memcpy(to->weight, study->rounded, (size_t)count);
+        for (int o = 0; o < n->c; o++)
+            to->scale[o] = weight_scale((const float *)from->weight + o * (count / n->c), count / n->c);
+    } else {
+        quantize_weights(from->weight, n->c, count / n->c, to->weight, to->scale);
+    }
     return 0;
 }
 

@@ -36,31 +36,28 @@ static void fit(struct histogram *h, float largest)
         widen(h);
 }
 
-void histogram_add(struct histogram *h, const float *values, size_t count)
+static void extend(struct histogram *h, struct range r, int images)
 {
-    float min = values[0], max = values[0];
+    h->min = h->images && h->min < r.min ? h->min : r.min;
+    h->max = h->images && h->max > r.max ? h->max : r.max;
+    h->images += images;
+}
+
+struct range histogram_add(struct histogram *h, const float *values, size_t count)
+{
+    struct range r = {values[0], values[0]};
     int finite = 1;
     for (size_t i = 0; i < count; i++) {
-        min = values[i] < min ? values[i] : min;
-        max = values[i] > max ? values[i] : max;
+        r.min = values[i] < r.min ? values[i] : r.min;
+        r.max = values[i] > r.max ? values[i] : r.max;
         finite &= isfinite(values[i]) != 0;
     }
-    const float largest = max > -min ? max : -min;
+    const float largest = r.max > -r.min ? r.max : -r.min;
     if (!finite || largest > 0x1p126f) {
         h->broken = 1;
-        return;
+        return r;
     }
-    if (h->images++ == 0) {
-        h->min = min;
-        h->max = max;
-        h->average_min = (double)min;
-        h->average_max = (double)max;
-    } else {
-        h->min = min < h->min ? min : h->min;
-        h->max = max > h->max ? max : h->max;
-        h->average_min += AVERAGE_SHARE * ((double)min - h->average_min);
-        h->average_max += AVERAGE_SHARE * ((double)max - h->average_max);
-    }
+    extend(h, r, 1);
     h->count += count;
     if (largest > 0)
         fit(h, largest);
@@ -75,6 +72,39 @@ void histogram_add(struct histogram *h, const float *values, size_t count)
         bin = bin < HISTOGRAM_BINS ? bin : HISTOGRAM_BINS - 1;
         h->bins[bin] = sum(h->bins[bin], 1);
     }
+    return r;
+}
+
+void histogram_average(struct histogram *h, struct range r)
+{
+    const double share = h->averaged++ ? AVERAGE_SHARE : 1;
+    h->average_min += share * ((double)r.min - h->average_min);
+    h->average_max += share * ((double)r.max - h->average_max);
+}
+
+void histogram_merge(struct histogram *h, const struct histogram *other)
+{
+    h->broken |= other->broken;
+    if (!other->images)
+        return;
+    extend(h, (struct range){other->min, other->max}, other->images);
+    h->count += other->count;
+    h->zeros += other->zeros;
+    if (other->limit == 0)
+        return;
+    if (h->limit == 0)
+        h->limit = other->limit;
+    while (h->limit < other->limit)
+        widen(h);
+    /* Limits are powers of two: the other's bins are whole parts of these. */
+    const float ratio = h->limit / other->limit;
+    const int parts = ratio < HISTOGRAM_BINS ? (int)ratio : HISTOGRAM_BINS;
+    for (int i = 0; i < HISTOGRAM_BINS; i++)
+        if (other->bins[i]) {
+            const int from_middle = i - HALF,
+                      bin = HALF + (from_middle >= 0 ? from_middle / parts : -((parts - 1 - from_middle) / parts));
+            h->bins[bin] = sum(h->bins[bin], other->bins[i]);
+        }
 }
 
 float histogram_border(const struct histogram *h, int bin)

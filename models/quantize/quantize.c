@@ -9,7 +9,7 @@
 #include "kernels/half.h"
 #include "models/json.h"
 #include "models/quantize/convert.h"
-#include "models/quantize/study.h"
+#include "models/quantize/search.h"
 
 static const char *const rounding_names[] = {[WEIGHTS_NEAREST] = "nearest", [WEIGHTS_GPTQ] = "gptq"};
 
@@ -44,91 +44,6 @@ int quantize_parse_rounding(const char *text, unsigned *weights, struct err *e)
         return err_set(e, ERR_INPUT, "there is no rounding %.32s: auto, nearest or gptq", text);
     *weights = set;
     return 0;
-}
-
-/* ---- the search ---- */
-
-/* The best network so far and how it was made. */
-struct search {
-    const struct network *n;
-    const struct calibration *c;
-    const struct quantize_options *o;
-    struct recipe recipe;
-    struct range *ranges; /* [graph.count], of the try */
-    struct network best;
-    struct quantize_result result;
-    int tries; /* expected, for the progress */
-};
-
-static void find_ranges(struct search *s, enum range_method m)
-{
-    const struct graph *g = &s->n->graph;
-    for (int i = 0; i < g->count; i++) {
-        const struct histogram *h = calibration_histogram(s->c, i);
-        if (h && h->images)
-            s->ranges[i] = range_find(h, i == g->output ? RANGE_MINMAX : m);
-    }
-}
-
-static int better(const struct fidelity *a, const struct fidelity *b)
-{
-    return a->noise * b->signal < b->noise * a->signal;
-}
-
-/* Makes the network of that row, compares it, and keeps it when it is the best so far. */
-static int try_one(struct search *s, struct quantize_try row, struct err *e)
-{
-    struct network q;
-    if (s->o->progress)
-        s->o->progress(s->o->user, "trying", s->result.count, s->tries);
-    s->recipe.weights = row.weights;
-    s->recipe.correct_bias = row.bias_corrected;
-    if (s->recipe.precision == PRECISION_INT8)
-        find_ranges(s, row.range);
-    if (convert_network_by(s->n, &s->recipe, &q, e) < 0)
-        return -1;
-    if (calibration_compare(s->c, &q, 0, &row.fidelity, e) < 0) {
-        network_free(&q);
-        return -1;
-    }
-    int i = s->result.count++;
-    s->result.tries[i] = row;
-    if (i > 0 && !better(&row.fidelity, &s->result.tries[s->result.chosen].fidelity)) {
-        network_free(&q);
-        return 0;
-    }
-    s->result.chosen = i;
-    network_free(&s->best);
-    s->best = q;
-    return 0;
-}
-
-/* Ranges first, under the simplest weights; then, under the best of them, what can be done about the weights. */
-static int search(struct search *s, struct err *e)
-{
-    const int int8 = s->recipe.precision == PRECISION_INT8;
-    const unsigned ranges = s->o->ranges && int8 ? s->o->ranges : int8 ? RANGES_ALL : 1;
-    const unsigned weights = s->o->weights ? s->o->weights : WEIGHTS_ALL;
-    const enum weight_rounding first = weights & 1u << WEIGHTS_NEAREST ? WEIGHTS_NEAREST : WEIGHTS_GPTQ;
-    const int gptq = weights >> WEIGHTS_GPTQ & 1, nearest = weights & 1;
-    struct layer_study *studies = NULL;
-    int rc = 0;
-    s->tries = __builtin_popcount(ranges) + !s->o->plain_bias * (nearest + gptq) + (gptq && nearest);
-    if (gptq || !s->o->plain_bias)
-        rc = studies_make(s->n, s->c, gptq, s->o, &studies, e);
-    s->recipe.studies = studies;
-    for (int m = 0; rc == 0 && m < RANGE_METHODS; m++)
-        if (ranges >> m & 1)
-            rc = try_one(s, (struct quantize_try){.range = (enum range_method)m, .weights = first}, e);
-    const enum range_method range = rc == 0 ? s->result.tries[s->result.chosen].range : RANGE_MINMAX;
-    for (int r = first; rc == 0 && r <= WEIGHTS_GPTQ; r++)
-        for (int bias = r == (int)first; rc == 0 && bias <= !s->o->plain_bias; bias++)
-            if (weights >> r & 1)
-                rc = try_one(s, (struct quantize_try){.range = range, .weights = (enum weight_rounding)r, .bias_corrected = bias},
-                             e);
-    studies_free(studies, s->n->graph.count);
-    s->recipe.studies = NULL;
-    return rc;
 }
 
 /* ---- what the file tells ---- */
@@ -192,26 +107,21 @@ int quantize_network(const struct network *n, enum precision p, const struct qua
                        precision_name(n->precision), precision_name(p));
     if (p == PRECISION_INT8 && !c)
         return err_set(e, ERR_INPUT, "int8 needs calibration");
-    struct search s = {.n = n, .c = c, .o = o ? o : &all, .recipe = {.precision = p}, .result = {.chosen = -1}};
-    int rc = 0;
-    if (p == PRECISION_FP16 || !c) {
-        rc = check_activations(n, c, e);
-        if (rc == 0)
-            rc = convert_network_by(n, &s.recipe, &s.best, e);
-    } else {
-        s.ranges = calloc((size_t)n->graph.count, sizeof *s.ranges);
-        s.recipe.ranges = s.ranges;
-        rc = s.ranges ? search(&s, e) : err_set(e, ERR_MEMORY, "no memory for the ranges");
-    }
-    if (rc == 0 && !(s.best.quantization = describe(p, c, &s.result)))
+    struct quantize_result r = {.chosen = -1};
+    struct network q = {0};
+    int rc = p == PRECISION_FP16 ? check_activations(n, c, e) : 0;
+    if (rc == 0 && (p == PRECISION_FP16 || !c))
+        rc = convert_network_by(n, &(struct recipe){.precision = p}, &q, e);
+    else if (rc == 0)
+        rc = quantize_search(n, p, o ? o : &all, c, &q, &r, e);
+    if (rc == 0 && !(q.quantization = describe(p, c, &r)))
         rc = err_set(e, ERR_MEMORY, "no memory for a network");
-    free(s.ranges);
     if (rc < 0) {
-        network_free(&s.best);
+        network_free(&q);
         return -1;
     }
-    *out = s.best;
+    *out = q;
     if (result)
-        *result = s.result;
+        *result = r;
     return 0;
 }

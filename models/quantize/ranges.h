@@ -18,10 +18,6 @@
 enum range_method { RANGE_MINMAX, RANGE_AVERAGE, RANGE_PERCENTILE_99_99, RANGE_PERCENTILE_99_999, RANGE_MSE, RANGE_ENTROPY };
 enum { RANGE_METHODS = 6 };
 
-struct range {
-    float min, max;
-};
-
 const char *range_method_name(enum range_method m); /* "minmax" ... "percentile-99.999" */
 
 /* The range of an observed tensor (h->images > 0, not broken). It lies within the observed one. */

@@ -20,17 +20,18 @@
 #define DEPTH_MAX     8192                /* a deeper layer is rounded to nearest: its matrix would take more than all else */
 #define COLUMNS_LEAST 4096                /* wanted per layer, or DEPTHS times the depth when that is more */
 #define DEPTHS        3
-#define IMAGES_MAX    128  /* walked over */
-#define DAMPING       0.01 /* of the mean diagonal: keeps the factor well-conditioned */
+#define IMAGES_MAX    128 /* walked over */
+#define ALONE_MACS    1e6 /* a product this small is not worth waking other threads for */
+#define DAMPING       0.001
 
 /* One layer. Products are symmetric: panel b holds the columns [b * BLOCK, ...) of the rows [0, (b + 1) * BLOCK). */
 struct moments {
     int node, depth, groups;
-    int per_image, filled; /* columns: taken per image; in the chunk */
-    double columns;
-    double *sums;         /* [groups][depth] */
-    float *rows, *turned; /* [CHUNK][groups * depth]; [groups][depth][CHUNK]; gptq only */
-    float **panels;       /* [groups * blocks] */
+    int per_image;  /* columns that an image gives */
+    double columns; /* so far */
+    double *sums;   /* [groups][depth] */
+    float *rows;    /* [CALIBRATION_BLOCK * per_image][groups * depth]: columns of one block of images */
+    float **panels; /* [groups * blocks] */
 };
 
 struct study {
@@ -41,7 +42,8 @@ struct study {
     int count, gptq;
     struct pthreadpool *pool;
     size_t tasks;
-    int image, bad;
+    float *turned;   /* [groups][depth][columns] of one layer, room for the largest of the group */
+    int images;      /* of this walk */
     int done, total; /* layers, for the progress */
 };
 
@@ -57,11 +59,6 @@ static int block_size(const struct moments *m, int b)
 
 /* ---- products ---- */
 
-static struct conv_shape product_shape(int rows, int columns)
-{
-    return (struct conv_shape){1, rows, CHUNK, 1, rows, columns, 1, 1, 1, 1, 0, 0, 1};
-}
-
 struct product {
     const struct conv *conv;
     struct conv_io io;
@@ -75,46 +72,56 @@ static void product_task(void *user, size_t task)
     conv_run(p->conv, &p->io, (int)task, (int)p->tasks, p->scratch + task * p->scratch_bytes);
 }
 
-/* Rows of inputs become rows of columns; an unfilled rest counts as zeros. */
-static void turn(struct moments *m)
+/* Rows of inputs become rows of columns. */
+static void turn(const struct moments *m, int columns, float *turned)
 {
-    const int width = m->depth * m->groups;
-    for (int i0 = 0; i0 < width; i0 += 16)
-        for (int t = 0; t < CHUNK; t++)
-            for (int i = i0; i < width && i < i0 + 16; i++)
-                m->turned[(size_t)i * CHUNK + (size_t)t] = t < m->filled ? m->rows[(size_t)t * (size_t)width + (size_t)i] : 0;
+    const size_t width = (size_t)m->depth * (size_t)m->groups, n = (size_t)columns;
+    for (size_t i0 = 0; i0 < width; i0 += 16)
+        for (size_t t = 0; t < n; t++)
+            for (size_t i = i0; i < width && i < i0 + 16; i++)
+                turned[i * n + t] = m->rows[t * width + i];
 }
 
-/* Adds the chunk's products: a panel is a 1x1 convolution whose pixels and whose filters both are inputs seen along the columns.
- */
-static int flush(struct study *s, struct moments *m, struct err *e)
+/* A panel is a 1x1 convolution whose pixels and whose filters both are inputs seen along the columns. */
+static int add_panel(const struct study *s, const struct moments *m, int g, int b, int columns)
 {
     const struct kernels *k = calibration_kernels(s->c);
-    if (m->filled == 0)
+    const float *x = s->turned + (size_t)g * (size_t)m->depth * (size_t)columns;
+    const int rows = b * BLOCK + block_size(m, b);
+    struct conv_shape shape = {1, rows, columns, 1, rows, block_size(m, b), 1, 1, 1, 1, 0, 0, 1};
+    struct conv_params params = {.weight = x + (size_t)b * BLOCK * (size_t)columns};
+    void *memory = aligned_alloc(CONV_ALIGN, conv_bytes(k, PRECISION_FP32, &shape));
+    if (!memory)
+        return -1;
+    const double macs = (double)rows * columns * block_size(m, b);
+    struct product p = {.conv = conv_init(memory, k, PRECISION_FP32, &shape, &params), .tasks = macs > ALONE_MACS ? s->tasks : 1};
+    float *y = m->panels[g * blocks(m) + b];
+    p.io = (struct conv_io){x, y, y, 1};
+    p.scratch_bytes = conv_scratch_bytes(p.conv);
+    p.scratch = aligned_alloc(CONV_ALIGN, p.tasks * p.scratch_bytes + CONV_ALIGN);
+    if (p.scratch)
+        pthreadpool_parallelize_1d(s->pool, product_task, &p, p.tasks, 0);
+    free(p.scratch);
+    free(memory);
+    return p.scratch ? 0 : -1;
+}
+
+/* Adds sums and products of a block of images. */
+static int add_block(struct study *s, struct moments *m, int images, struct err *e)
+{
+    const size_t width = (size_t)m->depth * (size_t)m->groups;
+    const int columns = images * m->per_image;
+    for (int t = 0; t < columns; t++)
+        for (size_t i = 0; i < width; i++)
+            m->sums[i] += (double)m->rows[(size_t)t * width + i];
+    m->columns += columns;
+    if (!m->panels)
         return 0;
-    turn(m);
+    turn(m, columns, s->turned);
     for (int g = 0; g < m->groups; g++)
-        for (int b = 0; b < blocks(m); b++) {
-            const float *x = m->turned + (size_t)g * (size_t)m->depth * CHUNK;
-            struct conv_shape shape = product_shape(b * BLOCK + block_size(m, b), block_size(m, b));
-            struct conv_params params = {.weight = x + (size_t)b * BLOCK * CHUNK};
-            void *memory = aligned_alloc(CONV_ALIGN, conv_bytes(k, PRECISION_FP32, &shape));
-            if (!memory)
+        for (int b = 0; b < blocks(m); b++)
+            if (add_panel(s, m, g, b, columns) < 0)
                 return err_set(e, ERR_MEMORY, "no memory for products of inputs");
-            struct product p = {.conv = conv_init(memory, k, PRECISION_FP32, &shape, &params), .tasks = s->tasks};
-            float *y = m->panels[g * blocks(m) + b];
-            p.io = (struct conv_io){x, y, y, 1};
-            p.scratch_bytes = conv_scratch_bytes(p.conv);
-            p.scratch = p.scratch_bytes ? aligned_alloc(CONV_ALIGN, s->tasks * p.scratch_bytes) : NULL;
-            if (p.scratch_bytes && !p.scratch) {
-                free(memory);
-                return err_set(e, ERR_MEMORY, "no memory for products of inputs");
-            }
-            pthreadpool_parallelize_1d(s->pool, product_task, &p, s->tasks, 0);
-            free(p.scratch);
-            free(memory);
-        }
-    m->filled = 0;
     return 0;
 }
 
@@ -140,45 +147,34 @@ static void take_column(const struct network *n, const struct moments *m, const 
         }
 }
 
-static int take_image(struct study *s, struct moments *m, const float *x, struct err *e)
+/* calibration_walk: from several threads, each with a place of its own. */
+static void see(void *user, int place, int node, const float *values)
 {
-    const struct node *v = &s->n->graph.nodes[m->node];
-    const int positions = v->h * v->w, width = m->depth * m->groups;
-    const int count = m->per_image < positions ? m->per_image : positions;
-    for (int i = 0; i < count; i++) {
-        /* Evenly over the image, starting elsewhere in each. */
-        const int position = (int)(((long long)i * positions / count + s->image * 7919LL) % positions);
-        float *column = m->rows + (size_t)m->filled * (size_t)width;
-        take_column(s->n, m, x, position, column);
-        for (int k = 0; k < width; k++)
-            m->sums[k] += (double)column[k];
-        m->columns++;
-        if (m->panels && ++m->filled == CHUNK && flush(s, m, e) < 0)
-            return -1;
+    const struct study *s = user;
+    for (int l = 0; l < s->count; l++) {
+        const struct moments *m = &s->layers[l];
+        const struct node *v = &s->n->graph.nodes[m->node];
+        const int positions = v->h * v->w;
+        for (int i = 0; v->in[0] == node && i < m->per_image; i++) {
+            /* Evenly over the image, starting elsewhere in each of a block. */
+            const int position = (int)(((long long)i * positions / m->per_image + place * 7919LL) % positions);
+            const size_t column = (size_t)(place * m->per_image + i);
+            take_column(s->n, m, values, position, m->rows + column * (size_t)m->depth * (size_t)m->groups);
+        }
     }
-    return 0;
 }
 
-struct walk {
-    struct study *s;
-    struct err *e;
-};
-
-static void before_image(void *user, int image, int images)
+static int after(void *user, int images, struct err *e)
 {
-    struct study *s = ((struct walk *)user)->s;
-    s->image = image;
+    struct study *s = user;
+    for (int l = 0; l < s->count; l++)
+        if (add_block(s, &s->layers[l], images, e) < 0)
+            return -1;
+    s->images += images;
     if (s->o->progress)
-        s->o->progress(s->o->user, "studying layers", s->done * images + image * s->count, s->total * images);
-}
-
-static void see(void *user, int node, const float *values, size_t count)
-{
-    struct walk *w = user;
-    (void)count;
-    for (int i = 0; i < w->s->count && !w->s->bad; i++)
-        if (w->s->n->graph.nodes[w->s->layers[i].node].in[0] == node)
-            w->s->bad = take_image(w->s, &w->s->layers[i], values, w->e) < 0;
+        s->o->progress(s->o->user, "studying layers", s->done * calibration_walk_images(s->c, IMAGES_MAX) + s->images * s->count,
+                       s->total * calibration_walk_images(s->c, IMAGES_MAX));
+    return 0;
 }
 
 /* ---- one layer ---- */
@@ -190,7 +186,6 @@ static void moments_free(struct moments *m)
     free(m->panels);
     free(m->sums);
     free(m->rows);
-    free(m->turned);
     *m = (struct moments){0};
 }
 
@@ -200,22 +195,27 @@ static size_t product_bytes(const struct network *n, int node)
     return depth > DEPTH_MAX ? 0 : depth * (depth + BLOCK) / 2 * sizeof(float) * (size_t)n->graph.nodes[node].groups;
 }
 
+static size_t row_bytes(const struct moments *m)
+{
+    return (size_t)m->per_image * CALIBRATION_BLOCK * (size_t)m->depth * (size_t)m->groups * sizeof *m->rows;
+}
+
 static int moments_init(struct study *s, int node, struct moments *m, struct err *e)
 {
     const struct node *v = &s->n->graph.nodes[node];
     *m = (struct moments){.node = node, .depth = (int)node_depth(&s->n->graph, node), .groups = v->groups};
     const size_t width = (size_t)m->depth * (size_t)m->groups;
-    const int products = s->gptq && m->depth <= DEPTH_MAX;
-    const int images = calibration_fit(s->c) < IMAGES_MAX ? calibration_fit(s->c) : IMAGES_MAX;
+    const int products = s->gptq && m->depth <= DEPTH_MAX, positions = v->h * v->w;
+    const int images = calibration_walk_images(s->c, IMAGES_MAX);
     const int want = products && DEPTHS * m->depth > COLUMNS_LEAST ? DEPTHS * m->depth : COLUMNS_LEAST;
     m->per_image = (want + images - 1) / images;
+    m->per_image = m->per_image < positions ? m->per_image : positions;
     m->sums = calloc(width, sizeof *m->sums);
-    m->rows = malloc((products ? CHUNK : 1) * width * sizeof *m->rows);
+    m->rows = malloc(row_bytes(m));
     int bad = !m->sums || !m->rows;
     if (products) {
-        m->turned = aligned_alloc(CONV_ALIGN, CHUNK * width * sizeof *m->turned);
         m->panels = calloc((size_t)(m->groups * blocks(m)), sizeof *m->panels);
-        bad |= !m->turned || !m->panels;
+        bad |= !m->panels;
         for (int i = 0; !bad && i < m->groups * blocks(m); i++) {
             const int b = i % blocks(m);
             m->panels[i] = calloc((size_t)(b * BLOCK + block_size(m, b)) * (size_t)block_size(m, b), sizeof(float));
@@ -274,7 +274,7 @@ static int round_layer(const struct study *s, const struct moments *m, struct la
     return 0;
 }
 
-static int finish_layer(struct study *s, struct moments *m, struct layer_study *out, struct err *e)
+static int finish_layer(const struct study *s, const struct moments *m, struct layer_study *out, struct err *e)
 {
     const size_t width = (size_t)m->depth * (size_t)m->groups;
     out->mean = malloc(width * sizeof *out->mean);
@@ -282,11 +282,7 @@ static int finish_layer(struct study *s, struct moments *m, struct layer_study *
         return err_set(e, ERR_MEMORY, "no memory for the means of layer %s", s->n->graph.nodes[m->node].name);
     for (size_t i = 0; i < width; i++)
         out->mean[i] = (float)(m->sums[i] / m->columns);
-    if (!m->panels)
-        return 0;
-    if (flush(s, m, e) < 0)
-        return -1;
-    return round_layer(s, m, out, e);
+    return !m->panels ? 0 : round_layer(s, m, out, e);
 }
 
 /* ---- all layers ---- */
@@ -305,9 +301,16 @@ static int study_group(struct study *s, int *next, struct layer_study *out, stru
             bad = moments_init(s, i, &s->layers[s->count++], e) < 0;
         }
     *next = i;
-    struct walk w = {s, e};
+    size_t largest = 0;
+    for (int l = 0; l < s->count; l++)
+        largest = row_bytes(&s->layers[l]) > largest ? row_bytes(&s->layers[l]) : largest;
+    if (!bad && !(s->turned = malloc(largest)))
+        bad = err_set(e, ERR_MEMORY, "no memory to study layers");
+    s->images = 0;
     if (!bad)
-        bad = calibration_walk(s->c, IMAGES_MAX, before_image, see, &w, e) < 0 || s->bad;
+        bad = calibration_walk(s->c, IMAGES_MAX, &(struct calibration_walk){see, after, s}, e);
+    free(s->turned);
+    s->turned = NULL;
     for (int l = 0; l < s->count; l++) {
         struct moments *m = &s->layers[l];
         bad = bad || finish_layer(s, m, &out[m->node], e) < 0;
