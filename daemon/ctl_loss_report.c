@@ -132,7 +132,7 @@ static cJSON *memory_json(const struct loss *l)
         bad |= ctl_put_number(o, "weights_bytes", unknown * (double)m->weights, 17);
         bad |= ctl_put_number(o, "unplanned_bytes", unknown * (double)m->unplanned, 17);
         bad |= ctl_put_number(o, "arena_bytes", unknown * (double)m->arena, 17);
-        bad |= ctl_put_number(o, "total_unplanned_bytes", unknown * (double)(m->weights + m->unplanned), 17);
+        bad |= ctl_put_number(o, "total_unplanned_bytes", unknown * (double)(m->stored + m->unplanned), 17);
         bad |= ctl_put_number(o, "total_bytes", unknown * (double)(m->weights + m->arena), 17);
         bad |= ctl_append(all, o);
     }
@@ -214,8 +214,8 @@ static const struct ctl_column memory_columns[] = {
     {"weights_bytes", "in memory", CELL_BYTES, 0, 0},
     {"unplanned_bytes", "every activation kept", CELL_BYTES, 0, 0},
     {"arena_bytes", "arena", CELL_BYTES, 0, 0},
-    {"total_unplanned_bytes", "weights + every activation", CELL_BYTES, 0, 0},
-    {"total_bytes", "weights + arena", CELL_BYTES, 0, 0},
+    {"total_unplanned_bytes", "file + every activation", CELL_BYTES, 0, 0},
+    {"total_bytes", "memory + arena", CELL_BYTES, 0, 0},
     {0},
 };
 
@@ -301,7 +301,7 @@ void loss_print_summary(const cJSON *o)
             printf("top-1 %.2f %%, of fp32 %.2f %%\n", top1, ctl_number_of(o, "reference_top1"));
         ctl_size(ctl_number_of(fp32, "total_unplanned_bytes"), kept);
         ctl_size(ctl_number_of(q, "total_bytes"), planned);
-        printf("memory: %s with activations, where fp32 that keeps every activation takes %s\n", planned, kept);
+        printf("memory: %s, weights and activations; fp32 as stored, with every activation kept: %s\n", planned, kept);
     }
 }
 
