@@ -5,7 +5,6 @@
 #include "daemon/ctl.h"
 
 #include <assert.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -36,9 +35,7 @@ static void shape_cell(const cJSON *item, char text[CELL_MAX])
 static void number_cell(const struct ctl_column *c, double value, char text[CELL_MAX])
 {
     value *= c->factor != 0 ? c->factor : 1;
-    if (!isfinite(value))
-        snprintf(text, CELL_MAX, "-");
-    else if (c->kind == CELL_BYTES)
+    if (c->kind == CELL_BYTES)
         ctl_size(value, text);
     else if (c->kind == CELL_FIGURE)
         snprintf(text, CELL_MAX, "%.*g", c->digits, value);
