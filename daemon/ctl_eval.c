@@ -199,16 +199,13 @@ static int show(const struct options *o, cJSON *results, struct err *e)
     const cJSON *models = cJSON_GetObjectItemCaseSensitive(results, "models"), *first = cJSON_GetArrayItem(models, 0);
     if (!results)
         return err_set(e, ERR_MEMORY, "no memory for the results");
-    if (o->report && ctl_write_report(o->report, results, markdown, e) != 0) {
-        cJSON_Delete(results);
-        return -1;
-    }
+    const int rc = o->report ? ctl_write_report(o->report, results, markdown, e) : 0; /* shown even when it cannot be written */
     if (o->json)
-        return ctl_print_json(results, 0) == CTL_DONE ? 0 : err_set(e, ERR_MEMORY, "the results cannot be shown");
+        return ctl_print_json(results, 0) == CTL_DONE ? rc : err_set(e, ERR_MEMORY, "the results cannot be shown");
     printf("%.0f images, kernels %s\n", ctl_number_of(first, "images"), ctl_text_of(first, "kernels"));
     ctl_table(stdout, TABLE_ALIGNED, models, columns);
     cJSON_Delete(results);
-    return 0;
+    return rc;
 }
 
 static int eval(const struct options *o, struct eval *v, const struct kernels *k, struct pthreadpool *pool, struct err *e)

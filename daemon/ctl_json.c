@@ -74,27 +74,21 @@ int ctl_print_json(cJSON *item, int bad)
 int ctl_write_text(const char *path, const char *text, struct err *e)
 {
     char *temporary = NULL;
-    int rc = -1;
-    if (asprintf(&temporary, "%s.XXXXXX", path) < 0)
+    if (asprintf(&temporary, "%s.%ld", path, (long)getpid()) < 0)
         return err_set(e, ERR_MEMORY, "no memory for a path");
-    int fd = mkstemp(temporary);
-    FILE *f = fd < 0 ? NULL : fdopen(fd, "w");
-    if (!f) {
-        err_set(e, ERR_IO, "cannot write %s: %s", path, strerror(errno));
-        if (fd >= 0)
-            close(fd);
-    } else {
+    FILE *f = fopen(temporary, "wxe"); /* never another's file; unlike mkstemp's, for all to read as the umask says */
+    int rc = -1;
+    if (f) {
         int bad = fputs(text, f) < 0;
         bad |= fclose(f) != 0;
-        if (bad || rename(temporary, path) != 0)
-            err_set(e, ERR_IO, "cannot write %s: %s", path, strerror(errno));
-        else
-            rc = 0;
+        rc = bad ? -1 : rename(temporary, path);
     }
-    if (rc != 0 && fd >= 0)
+    if (rc != 0)
+        err_set(e, ERR_IO, "cannot write %s: %s", path, strerror(errno));
+    if (rc != 0 && f)
         unlink(temporary);
     free(temporary);
-    return rc;
+    return rc == 0 ? 0 : -1;
 }
 
 int ctl_write_json(const char *path, const cJSON *item, struct err *e)

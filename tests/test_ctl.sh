@@ -262,7 +262,8 @@ markdown() {
         complain "a table of $1 is not well formed"
 }
 for p in fp16 hybrid int8; do
-    expect 0 quantize "$d" -o "$d" --precision $p --calibrate "$tmp/noise.bin" --images 16 --layers --report "$tmp/report.md"
+    expect 0 quantize "$d" -o "$d" --precision $p --calibrate "$tmp/noise.bin" --images 16 --method minmax --rounding nearest --layers \
+        --report "$tmp/report.md"
     grep -q '^layer  .*output dB' "$tmp/out" || complain "--layers shows no table for $p"
     grep -q '^layer2.0.conv1  .*conv' "$tmp/out" || complain "--layers shows no layer for $p"
     grep -q "^# small in $p\$" "$tmp/report.md" || complain "the Markdown does not say what it is about"
