@@ -13,7 +13,7 @@ struct run {
     struct loss *l;
     size_t *place;  /* node of fp32 -> where its output starts in values, NOWHERE: it has none of its own */
     float *values;  /* fp32's outputs */
-    int *reference; /* node of q -> that of fp32 with its name, -1 */
+    int *reference; /* node of q -> that of fp32 with its name, or of what it casts; -1 */
 };
 
 /* session_see: keeps what fp32 gives. */
@@ -124,8 +124,11 @@ static int make_places(struct run *r, const struct ctl_model *fp32, struct err *
     r->reference = malloc((size_t)h->count * sizeof *r->reference);
     r->l->layers = calloc((size_t)h->count, sizeof *r->l->layers);
     if (names && r->place && r->reference && r->l->layers) {
-        for (int i = 0; i < h->count; i++)
-            r->reference[i] = graph_names_find(names, g->count, h->nodes[i].name);
+        for (int i = 0; i < h->count; i++) {
+            const struct node *n = &h->nodes[i];
+            const int cast = n->op == OP_QUANTIZE || n->op == OP_DEQUANTIZE;
+            r->reference[i] = cast ? r->reference[n->in[0]] : graph_names_find(names, g->count, n->name);
+        }
         for (int i = 0; i < g->count; i++)
             r->place[i] = NOWHERE;
         for (int i = 0; i < model_steps(fp32->model); i++) {
