@@ -2,18 +2,13 @@
 //
 // The header is checked by the reader's own parser before a byte is written, so what st_write writes, st_open reads.
 
-#include "config.h" /* 64-bit file offsets on 32-bit machines */
-
 #include "models/checkpoint/safetensors_header.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
+
+#include "models/output.h"
 
 #define ALIGN_MAX 4096
 
@@ -131,80 +126,15 @@ static int check_items(const struct st_item *items, int item_count, int align, s
     return 0;
 }
 
-static int write_all(int fd, const void *data, uint64_t size, struct err *e)
+static int write_content(const struct output *to, const char *header, size_t header_size, const struct st_item *items,
+                         int item_count, struct err *e)
 {
-    const char *p = data;
-    while (size > 0) {
-        ssize_t n = write(fd, p, size > 1 << 30 ? 1 << 30 : (size_t)size);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return err_set(e, ERR_IO, "%s", strerror(errno));
-        p += n;
-        size -= (uint64_t)n;
-    }
-    return 0;
-}
-
-static int write_content(int fd, const char *header, size_t header_size, const struct st_item *items, int item_count,
-                         struct err *e)
-{
-    if (write_all(fd, header, header_size, e) < 0)
+    if (output_write(to, header, header_size, e) < 0)
         return -1;
     for (int i = 0; i < item_count; i++)
-        if (write_all(fd, items[i].data, item_bytes(&items[i]), e) < 0)
+        if (output_write(to, items[i].data, item_bytes(&items[i]), e) < 0)
             return -1;
-    return fsync(fd) < 0 ? err_set(e, ERR_IO, "%s", strerror(errno)) : 0;
-}
-
-/* Opens a new file in dir under a name that nobody uses; another process's or a killed one's file is passed by. */
-static int open_temporary(int dir, char *name, size_t size, struct err *e)
-{
-    for (int i = 0; i < 1000; i++) {
-        snprintf(name, size, ".resnetd-%ld-%d.tmp", (long)getpid(), i);
-        int fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644);
-        if (fd >= 0 || errno != EEXIST)
-            return fd >= 0 ? fd : err_set(e, ERR_IO, "%s", strerror(errno));
-    }
-    return err_set(e, ERR_IO, "too many temporary files of ours in its directory");
-}
-
-/* Everything is relative to dir, so that the rename happens where the file was written, whatever becomes of the path. */
-static int replace(int dir, const char *base, const char *header, size_t header_size, const struct st_item *items, int item_count,
-                   struct err *e)
-{
-    char name[64];
-    int fd = open_temporary(dir, name, sizeof name, e);
-    if (fd < 0)
-        return -1;
-    int result = write_content(fd, header, header_size, items, item_count, e);
-    if (close(fd) < 0 && result == 0)
-        result = err_set(e, ERR_IO, "%s", strerror(errno));
-    if (result == 0 && renameat(dir, name, dir, base) < 0)
-        result = err_set(e, ERR_IO, "%s", strerror(errno));
-    if (result < 0) {
-        unlinkat(dir, name, 0);
-        return -1;
-    }
-    if (fsync(dir) < 0 && errno != EINVAL && errno != ENOTSUP) /* some file systems sync no directories */
-        return err_set(e, ERR_IO, "written, but its directory could not be synced: %s", strerror(errno));
     return 0;
-}
-
-static int open_directory(const char *path, const char **base, struct err *e)
-{
-    const char *slash = strrchr(path, '/');
-    *base = slash ? slash + 1 : path;
-    if (**base == '\0')
-        return err_set(e, ERR_INPUT, "names a directory, not a file");
-    char *dir = slash ? strndup(path, slash == path ? 1 : (size_t)(slash - path)) : strdup(".");
-    if (!dir)
-        return err_set(e, ERR_MEMORY, "no memory for a path");
-    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        err_set(e, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, "its directory: %s", strerror(errno));
-    free(dir);
-    return fd;
 }
 
 int st_write(const char *path, const struct st_item *items, int item_count, const struct st_meta *meta, int meta_count, int align,
@@ -212,16 +142,14 @@ int st_write(const char *path, const struct st_item *items, int item_count, cons
 {
     size_t header_size = 0;
     uint64_t data_bytes = 0;
-    const char *base;
-    int dir, result = -1;
+    struct output to;
+    int result = -1;
 
     if (check_items(items, item_count, align, e) < 0)
         return err_prefix(e, "%.140s", path);
     char *header = make_header(items, item_count, meta, meta_count, align, &header_size, &data_bytes, e);
-    if (header && check_header(header, header_size, data_bytes, e) == 0 && (dir = open_directory(path, &base, e)) >= 0) {
-        result = replace(dir, base, header, header_size, items, item_count, e);
-        close(dir);
-    }
+    if (header && check_header(header, header_size, data_bytes, e) == 0 && output_begin(path, &to, e) == 0)
+        result = output_end(&to, write_content(&to, header, header_size, items, item_count, e), e);
     free(header);
     return result < 0 ? err_prefix(e, "%.140s", path) : 0;
 }
