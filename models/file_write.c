@@ -11,16 +11,6 @@
 #include "models/file_layout.h"
 #include "models/json.h"
 
-static char *labels_to_json(const struct network *n)
-{
-    char *text = NULL;
-    cJSON *a = cJSON_CreateStringArray((const char *const *)n->labels, n->label_count);
-    if (a)
-        text = cJSON_PrintUnformatted(a);
-    cJSON_Delete(a);
-    return text;
-}
-
 static int add_quant(cJSON *tensors, const char *node, struct quant q)
 {
     char scale[32];

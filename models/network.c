@@ -68,6 +68,16 @@ int name_check(const char *name, struct err *e)
     return 0;
 }
 
+char *labels_to_json(const struct network *n)
+{
+    char *text = NULL;
+    cJSON *a = cJSON_CreateStringArray((const char *const *)n->labels, n->label_count);
+    if (a)
+        text = cJSON_PrintUnformatted(a);
+    cJSON_Delete(a);
+    return text;
+}
+
 void labels_free(char **labels, int count)
 {
     for (int i = 0; labels && i < count; i++)

@@ -67,6 +67,7 @@ int network_labels_from_file(struct network *n, const char *path, struct err *e)
 int labels_from_json(const char *text, size_t size, int classes, char ***out, int *count, struct err *e);
 void labels_free(char **labels, int count); /* NULL is fine */
 int labels_copy(const struct network *from, struct network *to, struct err *e); /* to has none; on failure it may have some */
+char *labels_to_json(const struct network *n); /* freed by the caller; NULL: no memory */
 
 /* 0 when it is UTF-8 of 1 to LABEL_MAX bytes without control characters. */
 int label_check(const char *label, size_t size, struct err *e);

@@ -284,19 +284,25 @@ static void pad(const struct array *x)
     }
 }
 
-/* Every step-th along one axis; all of it backwards when step is -1. */
+/* Every step-th along some axes; all of one backwards when its step is -1. */
 static void slice(const struct array *x)
 {
-    const int axis = (int)(in(3)->v[0] < 0 ? in(3)->v[0] + x->rank : in(3)->v[0]);
-    const int64_t step = (int64_t)in(4)->v[0];
-    int64_t d[4] = {x->d[0], x->d[1], x->d[2], x->d[3]}, inner = 1;
-    for (int k = axis + 1; k < 4; k++)
-        inner *= d[k];
-    d[axis] = step < 0 ? d[axis] : (d[axis] + step - 1) / step;
+    int64_t step[4] = {1, 1, 1, 1}, d[4];
+    for (int64_t i = 0; i < in(3)->count; i++)
+        step[(int)(in(3)->v[i] < 0 ? in(3)->v[i] + x->rank : in(3)->v[i])] = (int64_t)in(4)->v[i];
+    for (int k = 0; k < 4; k++)
+        d[k] = step[k] < 0 ? x->d[k] : (x->d[k] + step[k] - 1) / step[k];
     struct array *y = out(x->rank, d);
-    for (int64_t i = 0; i < y->count; i++)
-        y->v[i] = x->v[(i / inner / d[axis] * x->d[axis] + (step < 0 ? d[axis] - 1 : 0) + i / inner % d[axis] * step) * inner +
-                       i % inner];
+    for (int64_t i = 0; i < y->count; i++) {
+        int64_t from = 0, size = 1, rest = i;
+        for (int k = 3; k >= 0; k--) {
+            const int64_t at = rest % d[k];
+            from += size * (step[k] < 0 ? d[k] - 1 - at : at * step[k]);
+            size *= x->d[k];
+            rest /= d[k];
+        }
+        y->v[i] = x->v[from];
+    }
 }
 
 /* ---- quantisation ---- */
@@ -483,15 +489,15 @@ int onnx_evaluate(const Onnx__ModelProto *m, const int64_t dims[4], const double
     count = 0;
     for (size_t i = 0; i < g->n_initializer; i++)
         put_tensor(g->initializer[i], g->initializer[i]->name);
-    struct array *input = new_array("x", 4, dims);
+    struct array *input = new_array(g->input[0]->name, 4, dims);
     memcpy(input->v, x, (size_t)input->count * sizeof *x);
     for (size_t i = 0; i < g->n_node; i++) {
         node = g->node[i];
         run(g);
     }
-    const struct array *result = find("y");
+    const struct array *result = find(g->output[0]->name);
     if (!result || result->count > max)
-        stop("no y");
+        stop("no output");
     memcpy(y, result->v, (size_t)result->count * sizeof *y);
     const int n = (int)result->count;
     for (int i = 0; i < count; i++)

@@ -36,7 +36,7 @@ float onnx_uniform(float least, float most);
 /* The bytes of the file, to be freed. */
 uint8_t *onnx_bytes(const Onnx__ModelProto *m, size_t *size);
 
-/* ---- computing: y of one image [C][H][W], or as the model's input says; returns the number of logits, at most max. */
+/* ---- computing: the output for one image [C][H][W], or as the model's first input says; returns the number of logits, at most max. */
 int onnx_evaluate(const Onnx__ModelProto *m, const int64_t dims[4], const double *x, double *y, int max);
 
 #endif
