@@ -16,6 +16,7 @@ static const struct command {
     const char *summary;
 } commands[] = {
     {"import", ctl_import, "turn a checkpoint into a model file"},
+    {"export", ctl_export, "write a model file as ONNX for other runtimes"},
     {"quantize", ctl_quantize, "make the fp16, hybrid or int8 file of a model"},
     {"eval", ctl_eval, "accuracy of models on images, and their agreement"},
     {"bench", ctl_bench, "how fast models run here"},

@@ -164,6 +164,10 @@ expect 2 import
 expect 2 import "$tmp/small.safetensors"
 says '-o'
 expect 2 import a b -o c
+expect 2 export x
+says '-o'
+expect 2 export x -o y.safetensors
+says .onnx
 expect 2 quantize x -o y
 expect 2 quantize x -o y --precision int7
 says int7
@@ -310,6 +314,30 @@ says "$tmp/nowhere/report.json"
 for file in "$tmp"/wrong*; do
     [ ! -e "$file" ] || complain "a failed quantize leaves $file behind"
 done
+
+# export: what is written is imported as the same network
+expect 1 export "$d" -o "$tmp/wrong.onnx"
+says 'holds 4 precisions'
+expect 1 export "$tmp/nothing.safetensors" -o "$tmp/wrong.onnx"
+expect 1 export "$d/int8.safetensors" -o "$tmp/missing/wrong.onnx"
+if [ -e "${builddir:-.}/models/checkpoint/onnx.pb-c.h" ]; then
+    says 'missing/wrong.onnx'
+    for p in fp32 fp16 hybrid int8; do
+        expect 0 export "$d/$p.safetensors" -o "$tmp/small-$p.onnx" --json
+        fields file name precision kind opset file_bytes
+        [ "$(values precision)" = $p ] || complain "export --json: precision is $(values precision), not $p"
+        kind=$(values kind)
+        expect 0 import "$tmp/small-$p.onnx" -o "$tmp/back-$p" --preprocess cifar10
+    done
+    [ "$kind" = qdq ] || complain "int8 is exported as $kind"
+    for p in fp32 int8; do
+        expect 0 eval "$d/$p.safetensors" "$tmp/back-$p" --data "$tmp/noise.bin" --json
+        [ "$(values logit_sqnr_db | tail -n 1)" = null ] || complain "$p, exported and imported: $(values logit_sqnr_db | tail -n 1) dB"
+    done
+else
+    says protobuf-c
+fi
+[ ! -e "$tmp/wrong.onnx" ] || complain "a failed export leaves something behind"
 
 # Ten equal classes, the last with a bias that is greater by less than a step of int8: fp32 says 9, int8 says 0.
 bias=$plain$plain$plain$plain$plain$plain$plain$plain$plain$(printf '\252\231\231\076')
