@@ -327,7 +327,7 @@ if [ -e "${builddir:-.}/models/checkpoint/onnx.pb-c.h" ]; then
         fields file name precision kind opset file_bytes
         [ "$(values precision)" = $p ] || complain "export --json: precision is $(values precision), not $p"
         kind=$(values kind)
-        expect 0 import "$tmp/small-$p.onnx" -o "$tmp/back-$p" --preprocess cifar10
+        expect 0 import "$tmp/small-$p.onnx" -o "$tmp/back-$p"
     done
     [ "$kind" = qdq ] || complain "int8 is exported as $kind"
     for p in fp32 int8; do

@@ -331,22 +331,69 @@ static void what_is_told(void **unused)
     assert_string_equal(m->graph->input[0]->name, "input");
     assert_string_equal(m->graph->output[0]->name, "logits");
     assert_string_equal(m->graph->input[0]->type->tensor_type->shape->dim[0]->dim_param, "N");
-    assert_string_equal(metadata(m, "name"), "test");
-    assert_string_equal(metadata(m, "precision"), "fp32");
-    assert_string_equal(metadata(m, "provenance"), n.provenance);
-    assert_non_null(strstr(metadata(m, "labels"), "\"a \\\"label\\\"\",\"a "));
-    assert_non_null(strstr(metadata(m, "preprocess"), "\"mean\""));
-    assert_null(metadata(m, "quantization"));
+    assert_string_equal(metadata(m, "resnetd.name"), "test");
+    assert_string_equal(metadata(m, "resnetd.precision"), "fp32");
+    assert_string_equal(metadata(m, "resnetd.provenance"), n.provenance);
+    assert_non_null(strstr(metadata(m, "resnetd.labels"), "\"a \\\"label\\\"\",\"a "));
+    assert_non_null(strstr(metadata(m, "resnetd.preprocess"), "\"mean\""));
+    assert_null(metadata(m, "resnetd.quantization"));
     onnx_file_free(m);
 
     write_network(&int8);
     assert_int_equal(onnx_file_read(path(), &m, &e), 0);
-    assert_string_equal(metadata(m, "precision"), "int8");
+    assert_string_equal(metadata(m, "resnetd.precision"), "int8");
     for (size_t i = 0; i < m->graph->n_node; i++) /* what the add computes is not rounded before it */
         assert_string_not_equal(m->graph->node[i]->name, "b3.conv2/quantize");
     onnx_file_free(m);
     network_free(&n);
     network_free(&int8);
+}
+
+/* A text in the file becomes another of the same length. */
+static void overwrite(const char *from, const char *to)
+{
+    size_t size;
+    char *bytes = files_read(path(), &size);
+    assert_true(bytes && strlen(from) == strlen(to));
+    char *at = memmem(bytes, size, from, strlen(from));
+    assert_non_null(at);
+    memcpy(at, to, strlen(to));
+    files_write(dir, "n.onnx", bytes, size);
+    free(bytes);
+}
+
+static void what_is_read_again(void **unused)
+{
+    (void)unused;
+    const struct import_options none = {NULL, NULL};
+    struct network n = make_network(7), back = {.name = ""};
+    struct err e;
+    n.preprocess.mean[1] = 0.25f;
+    n.labels = calloc(CLASSES, sizeof *n.labels);
+    assert_non_null(n.labels);
+    for (n.label_count = 0; n.label_count < CLASSES; n.label_count++)
+        assert_true(asprintf(&n.labels[n.label_count], "label%d", n.label_count) > 0);
+    write_network(&n);
+    assert_int_equal(onnx_import(path(), &none, &back, &e), 0);
+    assert_true(preprocess_equal(&n.preprocess, &back.preprocess));
+    assert_int_equal(back.label_count, CLASSES);
+    assert_string_equal(back.labels[CLASSES - 1], "label6");
+    network_free(&back);
+
+    struct preprocess other = n.preprocess;
+    other.mean[1] = 0.5f;
+    assert_int_equal(onnx_import(path(), &(struct import_options){NULL, &other}, &back, &e), 0);
+    assert_true(preprocess_equal(&other, &back.preprocess)); /* the caller decides */
+    network_free(&back);
+
+    overwrite("\"label6\"", "[\"abel6\"");
+    assert_int_equal(onnx_import(path(), &none, &back, &e), -1);
+    assert_non_null(strstr(e.text, "n.onnx: metadata resnetd.labels"));
+    overwrite("[\"abel6\"", "\"label6\"");
+    overwrite("\"mean\"", "\"moan\"");
+    assert_int_equal(onnx_import(path(), &none, &back, &e), -1);
+    assert_non_null(strstr(e.text, "n.onnx: metadata resnetd.preprocess"));
+    network_free(&n);
 }
 
 static void nothing_left_behind(void **unused)
@@ -414,6 +461,7 @@ int main(void)
         cmocka_unit_test(mixed),
         cmocka_unit_test(outputs),
         cmocka_unit_test(what_is_told),
+        cmocka_unit_test(what_is_read_again),
         cmocka_unit_test(nothing_left_behind),
         cmocka_unit_test(too_large),
     };

@@ -11,6 +11,43 @@
 #include "models/checkpoint/onnx_file.h"
 #include "models/checkpoint/onnx_graph.h"
 
+/* ---- what the file says besides its graph ---- */
+
+static const char *metadata(const Onnx__ModelProto *m, const char *key)
+{
+    for (size_t i = 0; i < m->n_metadata_props; i++)
+        if (strcmp(onnx_text(m->metadata_props[i]->key), key) == 0)
+            return onnx_text(m->metadata_props[i]->value);
+    return NULL;
+}
+
+/* The caller's preprocessing, the file's, or what fits. */
+static int set_preprocess(struct onnx *x, const Onnx__ModelProto *m, const struct import_options *o, const char *preset)
+{
+    static const char key[] = ONNX_METADATA "preprocess";
+    struct import_options wanted = *o;
+    struct preprocess own;
+    const char *text = wanted.preprocess ? NULL : metadata(m, key);
+    if (text) {
+        if (preprocess_from_json(text, &own, x->e) < 0)
+            return err_prefix(x->e, "%s: metadata %s", x->path, key);
+        wanted.preprocess = &own;
+    }
+    x->own_preprocess = wanted.preprocess != NULL;
+    return checkpoint_preprocess(&wanted, preset, &x->net.preprocess, x->e);
+}
+
+static int set_labels(struct onnx *x, const Onnx__ModelProto *m)
+{
+    static const char key[] = ONNX_METADATA "labels";
+    struct network *n = &x->net;
+    const char *text = metadata(m, key);
+    const int classes = n->graph.nodes[n->graph.output].c;
+    if (text && labels_from_json(text, strlen(text), classes, &n->labels, &n->label_count, x->e) < 0)
+        return err_prefix(x->e, "%s: metadata %s", x->path, key);
+    return 0;
+}
+
 /* ---- input and output ---- */
 
 static int starts_with_7x7(const struct onnx *x)
@@ -33,7 +70,7 @@ static int64_t input_dimension(const Onnx__TensorShapeProto *s, size_t i)
     return d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE && d->dim_value > 0 ? d->dim_value : 0;
 }
 
-static int start(struct onnx *x, const struct import_options *o)
+static int start(struct onnx *x, const Onnx__ModelProto *m, const struct import_options *o)
 {
     const Onnx__ValueInfoProto *input = NULL;
     for (size_t i = 0; i < x->graph->n_input; i++)
@@ -54,11 +91,10 @@ static int start(struct onnx *x, const struct import_options *o)
                        onnx_text(input->name), (long long)channels);
     x->batch = input_dimension(s, 0) ? input_dimension(s, 0) : 1;
 
-    struct preprocess *p = &x->net.preprocess;
+    const struct preprocess *p = &x->net.preprocess;
     int width, height;
     const int large = h ? h > 64 : starts_with_7x7(x);
-    x->own_preprocess = o->preprocess != NULL;
-    if (checkpoint_preprocess(o, large ? "imagenet" : "cifar10", p, x->e) < 0)
+    if (set_preprocess(x, m, o, large ? "imagenet" : "cifar10") < 0)
         return -1;
     preprocess_output_size(p, 0, 0, &width, &height);
     if ((h && height && h != height) || (w && width && w != width))
@@ -168,14 +204,14 @@ static int translate(struct onnx *x, const Onnx__ModelProto *m, const struct imp
     x->extra = calloc(GRAPH_NODES_MAX, sizeof *x->extra);
     if (!x->net.layers || !x->extra || (x->int8 && !x->net.quants))
         return err_set(x->e, ERR_MEMORY, "%s: no memory", x->path);
-    if (start(x, o) < 0)
+    if (start(x, m, o) < 0)
         return -1;
     for (size_t i = 0; i < g->n_node; i++) {
         x->node = g->node[i];
         if (onnx_run_node(x) < 0)
             return -1;
     }
-    return finish(x);
+    return finish(x) < 0 ? -1 : set_labels(x, m);
 }
 
 static int check_arch(const struct onnx *x, const char *arch)

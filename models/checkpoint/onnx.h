@@ -12,6 +12,10 @@
 
 #include "models/checkpoint/checkpoint.h"
 
+/* In front of the keys of metadata_props that are ours: name, precision, labels, preprocess, quantization, provenance, accuracy,
+   each as in a model file. The reader takes preprocess, where the caller gives none, and labels. */
+#define ONNX_METADATA "resnetd."
+
 #define ONNX_FILE_MAX  (1ull << 30)
 #define ONNX_NODES_MAX 65536 /* nodes, initialisers, and outputs of all nodes: each */
 #define ONNX_RANK_MAX  8

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "models/checkpoint/onnx.h"
 #include "models/checkpoint/onnx_write_graph.h"
 #include "models/output.h"
 
@@ -96,13 +97,13 @@ static int describe(struct onnx_build *b, const struct network *n, char **labels
     m->producer_version = (char *)onnx_put_text(b, "%s", PACKAGE_VERSION);
     m->has_ir_version = 1;
     m->ir_version = IR_VERSION;
-    onnx_put_metadata(b, "name", n->name);
-    onnx_put_metadata(b, "precision", precision_name(n->precision));
-    onnx_put_metadata(b, "labels", *labels);
-    onnx_put_metadata(b, "preprocess", *preprocess);
-    onnx_put_metadata(b, "quantization", n->quantization);
-    onnx_put_metadata(b, "provenance", n->provenance);
-    onnx_put_metadata(b, "accuracy", n->accuracy);
+    onnx_put_metadata(b, ONNX_METADATA "name", n->name);
+    onnx_put_metadata(b, ONNX_METADATA "precision", precision_name(n->precision));
+    onnx_put_metadata(b, ONNX_METADATA "labels", *labels);
+    onnx_put_metadata(b, ONNX_METADATA "preprocess", *preprocess);
+    onnx_put_metadata(b, ONNX_METADATA "quantization", n->quantization);
+    onnx_put_metadata(b, ONNX_METADATA "provenance", n->provenance);
+    onnx_put_metadata(b, ONNX_METADATA "accuracy", n->accuracy);
     return b->failed || !*preprocess || (n->label_count && !*labels) ? err_set(e, ERR_MEMORY, "no memory to describe it") : 0;
 }
 

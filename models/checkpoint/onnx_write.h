@@ -8,8 +8,8 @@
 // convolution and the add that computes it, nor behind float logits. What is in between other runtimes sum in float, so that ties
 // may come out one step away. None knows ROUNDING_TFLITE: with it, more than ties do.
 //
-// The input `input` is [N, 3, H, W], preprocessed, N free; the output `logits` is [N, classes]. metadata_props hold name,
-// precision, labels, preprocess, quantization, provenance and accuracy as the model file does.
+// The input `input` is [N, 3, H, W], preprocessed, N free; the output `logits` is [N, classes]. metadata_props hold what the
+// model file says besides (onnx.h).
 
 #ifndef MODELS_CHECKPOINT_ONNX_WRITE_H
 #define MODELS_CHECKPOINT_ONNX_WRITE_H
