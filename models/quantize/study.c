@@ -14,9 +14,9 @@
 #include "kernels/conv.h"
 #include "models/quantize/compensate.h"
 
-#define CHUNK         256                 /* columns between two products */
 #define BLOCK         256                 /* inputs of one panel of products */
-#define PRODUCTS_MAX  ((size_t)256 << 20) /* bytes of products of one group of layers */
+#define GROUP_MAX     ((size_t)320 << 20) /* bytes of products and columns of one group of layers */
+#define ROWS_MAX      ((size_t)64 << 20)  /* bytes of one layer's columns: fewer are taken then */
 #define DEPTH_MAX     8192                /* a deeper layer is rounded to nearest: its matrix would take more than all else */
 #define COLUMNS_LEAST 4096                /* wanted per layer, or DEPTHS times the depth when that is more */
 #define DEPTHS        3
@@ -27,10 +27,11 @@
 /* One layer. Products are symmetric: panel b holds the columns [b * BLOCK, ...) of the rows [0, (b + 1) * BLOCK). */
 struct moments {
     int node, depth, groups;
+    int products;   /* wanted: without them only means */
     int per_image;  /* columns that an image gives */
     double columns; /* so far */
     double *sums;   /* [groups][depth] */
-    float *rows;    /* [CALIBRATION_BLOCK * per_image][groups * depth]: columns of one block of images */
+    float *rows;    /* [images of a block * per_image][groups * depth]: columns of one block of images */
     float **panels; /* [groups * blocks] */
 };
 
@@ -189,31 +190,46 @@ static void moments_free(struct moments *m)
     *m = (struct moments){0};
 }
 
-static size_t product_bytes(const struct network *n, int node)
+static size_t product_bytes(const struct moments *m)
 {
-    const size_t depth = (size_t)node_depth(&n->graph, node);
-    return depth > DEPTH_MAX ? 0 : depth * (depth + BLOCK) / 2 * sizeof(float) * (size_t)n->graph.nodes[node].groups;
+    const size_t depth = (size_t)m->depth;
+    return depth * (depth + BLOCK) / 2 * sizeof(float) * (size_t)m->groups;
 }
 
-static size_t row_bytes(const struct moments *m)
+/* Of the columns of a block of images. */
+static size_t row_bytes(const struct study *s, const struct moments *m)
 {
-    return (size_t)m->per_image * CALIBRATION_BLOCK * (size_t)m->depth * (size_t)m->groups * sizeof *m->rows;
+    const int images = calibration_walk_images(s->c, CALIBRATION_BLOCK);
+    return (size_t)images * (size_t)m->per_image * (size_t)m->depth * (size_t)m->groups * sizeof *m->rows;
 }
 
-static int moments_init(struct study *s, int node, struct moments *m, struct err *e)
+/* How a layer is to be studied, before any memory is taken. */
+static struct moments moments_plan(const struct study *s, int node)
 {
     const struct node *v = &s->n->graph.nodes[node];
-    *m = (struct moments){.node = node, .depth = (int)node_depth(&s->n->graph, node), .groups = v->groups};
+    struct moments m = {.node = node, .depth = (int)node_depth(&s->n->graph, node), .groups = v->groups, .per_image = 1};
+    m.products = s->gptq && m.depth <= DEPTH_MAX && product_bytes(&m) <= GROUP_MAX;
+    const int images = calibration_walk_images(s->c, IMAGES_MAX), positions = v->h * v->w;
+    const int want = m.products && DEPTHS * m.depth > COLUMNS_LEAST ? DEPTHS * m.depth : COLUMNS_LEAST;
+    const size_t most = ROWS_MAX / row_bytes(s, &m);
+    m.per_image = (want + images - 1) / images;
+    m.per_image = m.per_image < positions ? m.per_image : positions;
+    m.per_image = (size_t)m.per_image < most ? m.per_image : most ? (int)most : 1;
+    return m;
+}
+
+static size_t moments_bytes(const struct study *s, const struct moments *m)
+{
+    return row_bytes(s, m) + (m->products ? product_bytes(m) : 0);
+}
+
+static int moments_init(const struct study *s, struct moments *m, struct err *e)
+{
     const size_t width = (size_t)m->depth * (size_t)m->groups;
-    const int products = s->gptq && m->depth <= DEPTH_MAX, positions = v->h * v->w;
-    const int images = calibration_walk_images(s->c, IMAGES_MAX);
-    const int want = products && DEPTHS * m->depth > COLUMNS_LEAST ? DEPTHS * m->depth : COLUMNS_LEAST;
-    m->per_image = (want + images - 1) / images;
-    m->per_image = m->per_image < positions ? m->per_image : positions;
     m->sums = calloc(width, sizeof *m->sums);
-    m->rows = malloc(row_bytes(m));
+    m->rows = malloc(row_bytes(s, m));
     int bad = !m->sums || !m->rows;
-    if (products) {
+    if (m->products) {
         m->panels = calloc((size_t)(m->groups * blocks(m)), sizeof *m->panels);
         bad |= !m->panels;
         for (int i = 0; !bad && i < m->groups * blocks(m); i++) {
@@ -222,7 +238,7 @@ static int moments_init(struct study *s, int node, struct moments *m, struct err
             bad = !m->panels[i];
         }
     }
-    return bad ? err_set(e, ERR_MEMORY, "no memory to study layer %s", v->name) : 0;
+    return bad ? err_set(e, ERR_MEMORY, "no memory to study layer %s", s->n->graph.nodes[m->node].name) : 0;
 }
 
 /* The covariance of a group's inputs, damped; 0 when all are constant. What is common to all columns is for the bias to mend. */
@@ -295,15 +311,17 @@ static int study_group(struct study *s, int *next, struct layer_study *out, stru
     int i = *next, bad = 0;
     for (; i < g->count && !bad; i++)
         if (node_has_weights(&g->nodes[i])) {
-            bytes += s->gptq ? product_bytes(s->n, i) : 0;
-            if (s->count && bytes > PRODUCTS_MAX)
+            struct moments m = moments_plan(s, i);
+            bytes += moments_bytes(s, &m);
+            if (s->count && bytes > GROUP_MAX)
                 break;
-            bad = moments_init(s, i, &s->layers[s->count++], e) < 0;
+            s->layers[s->count] = m;
+            bad = moments_init(s, &s->layers[s->count++], e) < 0;
         }
     *next = i;
     size_t largest = 0;
     for (int l = 0; l < s->count; l++)
-        largest = row_bytes(&s->layers[l]) > largest ? row_bytes(&s->layers[l]) : largest;
+        largest = row_bytes(s, &s->layers[l]) > largest ? row_bytes(s, &s->layers[l]) : largest;
     if (!bad && !(s->turned = malloc(largest)))
         bad = err_set(e, ERR_MEMORY, "no memory to study layers");
     s->images = 0;
