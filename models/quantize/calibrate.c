@@ -80,7 +80,8 @@ static int keep(struct calibration *c, const uint8_t *rgb, int label, int held, 
     return 0;
 }
 
-/* ---- runners: each thread takes images of its own, which needs no waiting within an image ---- */
+/* ---- runners: each thread takes images of its own, which needs no waiting within an image. Here and in all of quantize/ threads
+   sleep between two loops: what lies between is long, and busy waiting would take the CPU from others ---- */
 
 #define RUNNERS_MAX   16
 #define RUNNERS_NODES 8192 /* of all runners' histograms together */
@@ -196,7 +197,7 @@ static void run_share(void *user, size_t task)
 static int run_block(struct calibration *c, struct block *b, struct err *e)
 {
     const struct graph *g = &c->fp32->graph;
-    pthreadpool_parallelize_1d(c->pool, run_share, b, (size_t)b->runners->count, 0);
+    pthreadpool_parallelize_1d(c->pool, run_share, b, (size_t)b->runners->count, PTHREADPOOL_FLAG_YIELD_WORKERS);
     if (b->failed)
         return err_set(e, ERR_MEMORY, "no memory for calibration");
     for (int i = 0; i < b->count; i++) {
@@ -416,7 +417,7 @@ int calibration_compare(const struct calibration *c, const struct network *n, in
     int rc = images && each ? runners_make(c, n, 0, &runners, e) : err_set(e, ERR_MEMORY, "no memory to compare networks");
     if (rc == 0) {
         struct comparison k = {&runners, c, images, count, each};
-        pthreadpool_parallelize_1d(c->pool, compare_share, &k, (size_t)runners.count, 0);
+        pthreadpool_parallelize_1d(c->pool, compare_share, &k, (size_t)runners.count, PTHREADPOOL_FLAG_YIELD_WORKERS);
         for (int i = 0; i < count; i++)
             sum_up(&sum, &each[i]);
         runners_free(&runners);
@@ -484,7 +485,7 @@ int calibration_walk(const struct calibration *c, int most, const struct calibra
         k.images[k.count++] = i;
         if (++used < count && k.count < CALIBRATION_BLOCK)
             continue;
-        pthreadpool_parallelize_1d(c->pool, walk_share, &k, (size_t)runners.count, 0);
+        pthreadpool_parallelize_1d(c->pool, walk_share, &k, (size_t)runners.count, PTHREADPOOL_FLAG_YIELD_WORKERS);
         rc = k.failed ? err_set(e, ERR_MEMORY, "no memory for calibration") : w->after(w->user, k.count, e);
         k.count = 0;
     }

@@ -89,8 +89,8 @@ int factor_upper(float *a, int n, struct pthreadpool *pool)
         bad = factor_block(&f);
         const size_t tiles = (f.side - f.first - f.rows) / T;
         if (!bad && tiles) {
-            pthreadpool_parallelize_1d(pool, solve_tile, &f, tiles, 0);
-            pthreadpool_parallelize_1d(pool, update_rows, &f, tiles, 0);
+            pthreadpool_parallelize_1d(pool, solve_tile, &f, tiles, PTHREADPOOL_FLAG_YIELD_WORKERS);
+            pthreadpool_parallelize_1d(pool, update_rows, &f, tiles, PTHREADPOOL_FLAG_YIELD_WORKERS);
         }
     }
     free(f.packed);
@@ -141,7 +141,7 @@ int round_compensated(const float *r, int n, const float *w, int channels, const
     k.error = malloc(blocks * (size_t)n * CHANNELS * sizeof *k.error);
     if (!k.error)
         return -1;
-    pthreadpool_parallelize_1d(pool, round_block, &k, blocks, 0);
+    pthreadpool_parallelize_1d(pool, round_block, &k, blocks, PTHREADPOOL_FLAG_YIELD_WORKERS);
     free(k.error);
     return 0;
 }

@@ -101,7 +101,7 @@ static int add_panel(const struct study *s, const struct moments *m, int g, int 
     p.scratch_bytes = conv_scratch_bytes(p.conv);
     p.scratch = aligned_alloc(CONV_ALIGN, p.tasks * p.scratch_bytes + CONV_ALIGN);
     if (p.scratch)
-        pthreadpool_parallelize_1d(s->pool, product_task, &p, p.tasks, 0);
+        pthreadpool_parallelize_1d(s->pool, product_task, &p, p.tasks, PTHREADPOOL_FLAG_YIELD_WORKERS);
     free(p.scratch);
     free(memory);
     return p.scratch ? 0 : -1;
