@@ -81,7 +81,7 @@ static void show(const char *path, const struct network *n, size_t unplanned, si
         int length = (int)strlen(g->nodes[i].name);
         width = length > width ? length : width;
     }
-    printf("\n%-*s  %-8s  %-10s  %-14s  %12s  %s%s\n", width, "node", "op", "window", "output", "MACs",
+    printf("\n%-*s  %-10s  %-10s  %-14s  %12s  %s%s\n", width, "node", "op", "window", "output", "MACs",
            n->quants ? "range               " : "", "inputs");
     for (int i = 0; i < g->count; i++) {
         const struct node *node = &g->nodes[i];
@@ -89,12 +89,14 @@ static void show(const char *path, const struct network *n, size_t unplanned, si
         ctl_window(node, window);
         ctl_shape(node, shape);
         input_names(g, node, inputs);
-        if (n->quants) {
+        if (node->half) {
+            snprintf(range, sizeof range, "%-20s", "    half");
+        } else if (n->quants) {
             const struct quant *q = &n->quants[i];
             snprintf(range, sizeof range, "%8.3g .. %-8.3g", (double)q->scale * (-128 - q->zero),
                      (double)q->scale * (127 - q->zero));
         }
-        printf("%-*s  %-8s  %-10s  %-14s  %12lld  %s%s%s%s\n", width, node->name, op_name(node->op), window, shape,
+        printf("%-*s  %-10s  %-10s  %-14s  %12lld  %s%s%s%s\n", width, node->name, op_name(node->op), window, shape,
                (long long)node_macs(g, i), range, *range ? "  " : "", inputs, node->relu ? "  relu" : "");
     }
 }
@@ -110,7 +112,8 @@ static cJSON *node_json(const struct network *n, int i)
     bad |= ctl_put_item(o, "shape", cJSON_CreateIntArray(shape, 3));
     bad |= ctl_put_number(o, "macs", (double)node_macs(g, i), 17);
     bad |= ctl_put_number(o, "weights", (double)node_weights(g, i), 17);
-    if (n->quants) {
+    bad |= ctl_put_text(o, "precision", precision_name(node_precision(node, n->precision)));
+    if (n->quants && !node->half) {
         bad |= ctl_put_number(o, "scale", (double)n->quants[i].scale, 9);
         bad |= ctl_put_number(o, "zero", n->quants[i].zero, 9);
     }

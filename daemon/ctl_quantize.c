@@ -2,6 +2,7 @@
 //
 // ctl_quantize.c - the fp32 model file -> fp16, hybrid or int8, measured against fp32 before anything is written.
 
+#include "daemon/ctl_guard.h"
 #include "daemon/ctl_loss.h"
 #include "daemon/ctl_table.h"
 #include "daemon/progress.h"
@@ -17,7 +18,7 @@
 struct options {
     const char *output, *precision, *data, *method, *rounding, *report;
     int images, threads, layers, json;
-    double min_agreement;
+    struct ctl_guard_options guard;
 };
 
 static const struct ctl_option options[] = {
@@ -31,8 +32,14 @@ static const struct ctl_option options[] = {
      "how int8 ranges are chosen: minmax, average, percentile, mse, entropy, or auto (default): the best of them"},
     {"rounding", 0, CTL_TEXT, offsetof(struct options, rounding), 0, 0, "R",
      "how int8 weights are rounded: nearest, gptq (each makes up for those before it), or auto (default): the better"},
-    {"min-agreement", 0, CTL_NUMBER, offsetof(struct options, min_agreement), 0, 100, "P",
-     "write only if top-1 agrees with fp32 on P percent of the images"},
+    {"min-agreement", 0, CTL_NUMBER, offsetof(struct options, guard.guard.min_agreement), 0, 100, "P",
+     "write only if top-1 agrees with fp32 on P percent of held-back images; in int8, layers go to fp16 until it does"},
+    {"max-drop", 0, CTL_NUMBER, offsetof(struct options, guard.guard.max_drop), 0, 100, "D",
+     "likewise, if top-1 is at most D points below fp32; needs labels"},
+    {"keep-fp16", 0, CTL_TEXT, offsetof(struct options, guard.keep_fp16), 0, 0, "LAYER[,LAYER]",
+     "leave these layers of an int8 network in fp16"},
+    {"sensitivity", 0, CTL_FLAG, offsetof(struct options, guard.sensitivity), 0, 0, NULL,
+     "measure what int8 costs, layer by layer: two runs of each held-back image for each layer"},
     {"report", 0, CTL_TEXT, offsetof(struct options, report), 0, 0, "FILE.json|FILE.md",
      "write what was lost, layer by layer, as JSON or Markdown"},
     {"threads", 0, CTL_INT, offsetof(struct options, threads), 1, 256, "N", "threads (default: all CPUs)"},
@@ -43,7 +50,8 @@ static const struct ctl_option options[] = {
 
 static const struct ctl_usage usage = {
     "quantize MODEL -o DIR|FILE --precision fp16|hybrid|int8 [--calibrate DATA] [--images N] [--method M] [--rounding R]\n"
-    "       [--min-agreement P] [--report FILE.json|FILE.md] [--layers] [--threads N] [--json]",
+    "       [--min-agreement P] [--max-drop D] [--keep-fp16 LAYER[,LAYER]] [--sensitivity] [--report FILE.json|FILE.md] [--layers]\n"
+    "       [--threads N] [--json]",
     "Makes a smaller, faster file from the fp32 file of a model (or from the fp32.safetensors of a directory).", options, 1, 1};
 
 /* The calibration images, walked twice: once for the ranges, once to compare. */
@@ -104,6 +112,28 @@ static int compare(const struct options *o, const struct kernels *k, struct pthr
     return rc;
 }
 
+/* What the guards did goes to the result. */
+static int add_guarded(cJSON *result, struct ctl_guarded *g)
+{
+    int bad = g->sensitivity && ctl_put_item(result, "sensitivity", g->sensitivity);
+    g->sensitivity = NULL;
+    bad |= g->fallback && ctl_put_item(result, "fallback", g->fallback);
+    g->fallback = NULL;
+    return bad;
+}
+
+static void print_guarded(FILE *f, int as_markdown, const cJSON *result)
+{
+    ctl_guarded_print(f, as_markdown, cJSON_GetObjectItemCaseSensitive(result, "sensitivity"),
+                      cJSON_GetObjectItemCaseSensitive(result, "fallback"));
+}
+
+static void markdown(FILE *f, const cJSON *result)
+{
+    loss_markdown(f, result);
+    print_guarded(f, 1, result);
+}
+
 static int print_result(const struct options *o, const char *path, cJSON *result)
 {
     const long long bytes = ctl_file_bytes(path);
@@ -114,6 +144,7 @@ static int print_result(const struct options *o, const char *path, cJSON *result
         return ctl_print_json(result, bad);
     }
     ctl_size((double)bytes, size);
+    print_guarded(stdout, 0, result);
     loss_print_summary(result);
     printf("%s: %s in %s, %s\n", path, ctl_text_of(result, "name"), ctl_text_of(result, "precision"), size);
     if (o->layers)
@@ -135,7 +166,7 @@ static void show_progress(void *user, const char *what, int done, int total)
 
 /* Calibration when there are images, then the network in the wanted precision. */
 static int convert(const struct options *o, enum precision p, const struct network *fp32, const struct kernels *k,
-                   struct pthreadpool *pool, struct images *images, struct network *q, struct err *e)
+                   struct pthreadpool *pool, struct images *images, struct network *q, struct ctl_guarded *guarded, struct err *e)
 {
     struct quantize_options how = {.progress = show_progress, .user = images};
     struct calibration *c = NULL;
@@ -148,19 +179,19 @@ static int convert(const struct options *o, enum precision p, const struct netwo
     }
     if (rc == 0)
         rc = quantize_network(fp32, p, &how, c, q, NULL, e);
+    if (rc == 0 && c)
+        rc = ctl_guard(&o->guard, c, &how, q, guarded, e);
     progress_end(&images->progress);
     calibration_free(c);
     return rc;
 }
 
-static int check_agreement(const struct options *o, const struct ctl_compare *c, struct err *e)
+static int check_guard(const struct ctl_guarded *g, struct err *e)
 {
-    double percent = ctl_compare_percent(c);
-    if (o->min_agreement < 0 || percent >= o->min_agreement)
+    if (!g->failed)
         return 0;
-    return err_set(e, ERR_INPUT,
-                   "top-1 agrees with fp32 on %.2f %% of %d images, less than --min-agreement %g: no model was written", percent,
-                   c->images, o->min_agreement);
+    *e = g->why;
+    return err_prefix(e, "no model was written");
 }
 
 static int quantize(const struct options *o, enum precision p, const char *model, struct err *e)
@@ -169,6 +200,7 @@ static int quantize(const struct options *o, enum precision p, const char *model
     struct network fp32 = {0}, q = {0};
     struct images images = {0};
     struct loss loss = {0};
+    struct ctl_guarded guarded = {0};
     cJSON *result = NULL;
     struct pthreadpool *pool = NULL;
     const struct kernels *k = NULL;
@@ -185,17 +217,17 @@ static int quantize(const struct options *o, enum precision p, const char *model
     if (rc == 0)
         rc = open_images(o, &fp32, &images, e);
     if (rc == 0)
-        rc = convert(o, p, &fp32, k, pool, &images, &q, e);
+        rc = convert(o, p, &fp32, k, pool, &images, &q, &guarded, e);
     if (rc == 0)
         loss_start(&loss, &fp32, &q);
     if (rc == 0 && images.data)
         rc = compare(o, k, pool, &images, &loss, e);
-    if (rc == 0 && !(result = loss_json(&loss)))
+    if (rc == 0 && (!(result = loss_json(&loss)) || add_guarded(result, &guarded)))
         rc = err_set(e, ERR_MEMORY, "no memory for the result");
     if (rc == 0 && o->report) /* above all when the agreement is too low */
-        rc = ctl_write_report(o->report, result, loss_markdown, e);
+        rc = ctl_write_report(o->report, result, markdown, e);
     if (rc == 0)
-        rc = check_agreement(o, &loss.logits, e);
+        rc = check_guard(&guarded, e);
     if (rc == 0 && !(path = ctl_output_path(o->output, p, e)))
         rc = -1;
     if (rc == 0)
@@ -207,6 +239,7 @@ static int quantize(const struct options *o, enum precision p, const char *model
     }
     cJSON_Delete(result);
     loss_free(&loss);
+    ctl_guarded_free(&guarded);
     free(path);
     dataset_close(images.data);
     network_free(&q);
@@ -218,7 +251,7 @@ static int quantize(const struct options *o, enum precision p, const char *model
 
 int ctl_quantize(int argc, char **argv)
 {
-    struct options o = {.images = 256, .method = "auto", .rounding = "auto", .min_agreement = -1};
+    struct options o = {.images = 256, .method = "auto", .rounding = "auto", .guard.guard = {-1, -1}};
     int status, first = ctl_parse(&usage, argc, argv, &o, &status);
     if (first < 0)
         return status;
@@ -232,8 +265,10 @@ int ctl_quantize(int argc, char **argv)
         return ctl_wrong(&usage, "%s", e.text);
     if (p == PRECISION_FP32)
         return ctl_wrong(&usage, "--precision fp32 is what there is already: fp16, hybrid or int8");
-    if (!o.data && (p == PRECISION_INT8 || o.min_agreement >= 0))
-        return ctl_wrong(&usage, "%s needs images: --calibrate DATA", p == PRECISION_INT8 ? "int8" : "--min-agreement");
+    if (!o.data && (p == PRECISION_INT8 || o.guard.guard.min_agreement >= 0 || o.guard.guard.max_drop >= 0))
+        return ctl_wrong(&usage, "%s needs images: --calibrate DATA", p == PRECISION_INT8 ? "int8" : "a guard");
+    if (p != PRECISION_INT8 && (o.guard.keep_fp16 || o.guard.sensitivity))
+        return ctl_wrong(&usage, "%s is about the layers of int8", o.guard.keep_fp16 ? "--keep-fp16" : "--sensitivity");
     unsigned set;
     if (quantize_parse_method(o.method, &set, &e) != 0 || quantize_parse_rounding(o.rounding, &set, &e) != 0)
         return ctl_wrong(&usage, "%s", e.text);

@@ -148,7 +148,7 @@ says frobnicate
 # Every option that a command explains is in the man page, and every one in the man page is explained.
 while read -r command; do
     expect 0 "$command" --help
-    sed -n 's/^ .*--\([a-z-]*\).*/\1/p' "$tmp/out" >>"$tmp/options"
+    sed -n 's/^ .*--\([a-z0-9-]*\).*/\1/p' "$tmp/out" >>"$tmp/options"
     grep -q "^\.Cm .*$command" "$src/docs/resnetctl.1" || complain "the man page lacks the command $command"
     expect 2 "$command" --no-such-option
     says no-such-option
@@ -156,7 +156,7 @@ done <"$tmp/commands"
 for option in $(sort -u "$tmp/options"); do
     grep -q "Fl -$option\( \|\$\)" "$src/docs/resnetctl.1" || complain "the man page lacks --$option"
 done
-for option in $(grep -o 'Fl -[a-z][a-z-]*' "$src/docs/resnetctl.1" | sed 's/^Fl -//' | grep -v '^version$' | sort -u); do
+for option in $(grep -o 'Fl -[a-z][a-z0-9-]*' "$src/docs/resnetctl.1" | sed 's/^Fl -//' | grep -v '^version$' | sort -u); do
     grep -qx -- "$option" "$tmp/options" || complain "the man page has --$option, no command has it"
 done
 
@@ -338,6 +338,28 @@ else
     says protobuf-c
 fi
 [ ! -e "$tmp/wrong.onnx" ] || complain "a failed export leaves something behind"
+
+# Layers of an int8 network in fp16: by hand, by need; what they cost
+expect 0 quantize "$d" -o "$tmp/mixed.safetensors" --precision int8 --calibrate "$tmp/noise.bin" --images 16 --method minmax --rounding nearest \
+    --keep-fp16 layer2.0.conv1,fc --sensitivity --report "$tmp/report.md" --json
+fields sensitivity name alone_agreement alone_sqnr_db spared_sqnr_db fallback keep before after weights_bytes_before weights_bytes_after
+[ "$(values weights_bytes_after)" -gt "$(values weights_bytes_before)" ] || complain "layers in fp16 take no more bytes"
+grep -q '"fp16_layers":[[:space:]]*\["layer2.0.conv1",[[:space:]]*"fc"\]' "$tmp/out" || complain "the layers in fp16 are not told"
+markdown "$tmp/report.md"
+grep -q '^## Sensitivity$' "$tmp/report.md" || complain "the Markdown has no section on sensitivity"
+grep -q -- '--keep-fp16: layer2.0.conv1,fc$' "$tmp/report.md" || complain "the Markdown does not name the layers kept"
+expect 0 inspect "$tmp/mixed.safetensors"
+grep -q '^layer2.0.conv1  *conv .* half .*layer1.0.add.dequantize' "$tmp/out" || complain "inspect does not show a layer in half"
+expect 0 inspect "$tmp/mixed.safetensors" --json
+[ "$(values precision | grep -c fp16)" -ge 3 ] || complain "inspect tells no precision of layers"
+expect 0 run "$tmp/mixed.safetensors" "$tmp/disc.jpg"
+expect 0 eval "$d/fp32.safetensors" "$tmp/mixed.safetensors" --data "$tmp/noise.bin" --limit 8
+expect 1 quantize "$d" -o "$tmp/wrong" --precision int8 --calibrate "$tmp/noise.bin" --images 8 --method minmax --keep-fp16 conv1,conv9
+says "'conv9' is no layer"
+expect 2 quantize "$d" -o "$tmp/wrong" --precision hybrid --keep-fp16 conv1
+says 'about the layers of int8'
+expect 2 quantize "$d" -o "$tmp/wrong" --precision fp16 --max-drop 1
+says '--calibrate'
 
 # Ten equal classes, the last with a bias that is greater by less than a step of int8: fp32 says 9, int8 says 0.
 bias=$plain$plain$plain$plain$plain$plain$plain$plain$plain$(printf '\252\231\231\076')
