@@ -262,7 +262,7 @@ grep -q '"file":[[:space:]]*".*noise.bin\[[0-9]*\]"' "$tmp/out" || complain "no 
 
 # markdown FILE: its tables have rows as wide as their heads
 markdown() {
-    awk -F '|' '/^\|/ { if (width && NF != width) bad = 1; width = NF; rows++; next } { width = 0 } END { exit bad || rows < 5 }' "$1" ||
+    sed 's/\\|//g' "$1" | awk -F '|' '/^\|/ { if (width && NF != width) bad = 1; width = NF; rows++; next } { width = 0 } END { exit bad || rows < 5 }' ||
         complain "a table of $1 is not well formed"
 }
 for p in fp16 hybrid int8; do
@@ -277,6 +277,11 @@ for p in fp16 hybrid int8; do
     done
 done
 grep -q '^| layer2.0.conv1 | conv | int8 | 16x16x8 |' "$tmp/report.md" || complain "the Markdown has no row for a layer"
+mkdir "$tmp/names"
+cp "$tmp/disc.jpg" "$tmp/names/$(printf 'a|b\tc.jpg')"
+expect 0 quantize "$d" -o "$tmp/named.safetensors" --precision int8 --calibrate "$tmp/names" --report "$tmp/report.md"
+markdown "$tmp/report.md"
+grep -qF '| a\|b?c.jpg |' "$tmp/report.md" || complain "a bar or a tab in an image's name is not kept out of the table"
 expect 0 quantize "$d" -o "$tmp/unseen.safetensors" --precision fp16 --report "$tmp/report.md"
 markdown "$tmp/report.md"
 grep -q 'output dB' "$tmp/report.md" && complain "outputs are reported that no image has made"
