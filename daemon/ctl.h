@@ -93,7 +93,7 @@ int ctl_cpus(void);
 /* A pool of that many threads (0: ctl_cpus), *out NULL for one thread. *threads becomes the number. */
 int ctl_pool(int *threads, struct pthreadpool **out, struct err *e);
 
-/* One model with a session, ready to run. */
+/* One model with a session, ready to run. Opened with batch 0 it has no session, for a caller that makes its own. */
 struct ctl_model {
     struct model *model;
     struct session *session;
@@ -141,6 +141,7 @@ struct ctl_compare {
     double signal, noise; /* sums of squares */
 };
 void ctl_compare_add(struct ctl_compare *c, const float *reference, const float *logits, int classes);
+void ctl_compare_merge(struct ctl_compare *c, const struct ctl_compare *other);
 double ctl_compare_percent(const struct ctl_compare *c); /* of equal top-1; NAN without images */
 double ctl_compare_db(const struct ctl_compare *c);      /* signal to noise; INFINITY when equal, NAN without images */
 double ctl_decibel(double signal, double noise);         /* 10 log10, INFINITY without noise */

@@ -18,6 +18,14 @@ void ctl_compare_add(struct ctl_compare *c, const float *reference, const float 
     }
 }
 
+void ctl_compare_merge(struct ctl_compare *c, const struct ctl_compare *other)
+{
+    c->images += other->images;
+    c->agree += other->agree;
+    c->signal += other->signal;
+    c->noise += other->noise;
+}
+
 double ctl_compare_percent(const struct ctl_compare *c)
 {
     return c->images ? 100.0 * c->agree / c->images : (double)NAN;

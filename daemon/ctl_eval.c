@@ -6,8 +6,10 @@
 #include "daemon/ctl_table.h"
 #include "daemon/progress.h"
 
+#include <limits.h>
 #include <math.h>
 #include <pthreadpool.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +23,8 @@ static const struct ctl_option options[] = {
     {"data", 'd', CTL_TEXT, offsetof(struct options, data), 0, 0, "DATA",
      "images: a directory with labels.csv or a folder per class, or CIFAR-10 *.bin"},
     {"limit", 0, CTL_INT, offsetof(struct options, limit), 1, 1e9, "N", "use N images, spread evenly over DATA (default: all)"},
-    {"threads", 0, CTL_INT, offsetof(struct options, threads), 1, 256, "N", "threads (default: all CPUs)"},
+    {"threads", 0, CTL_INT, offsetof(struct options, threads), 1, 256, "N",
+     "images side by side, a thread each (default: all CPUs)"},
     {"kernels", 0, CTL_TEXT, offsetof(struct options, kernels), 0, 0, "NAME",
      "a row of the kernel table (default: the best here)"},
     {"report", 0, CTL_TEXT, offsetof(struct options, report), 0, 0, "FILE.json|FILE.md",
@@ -33,43 +36,88 @@ static const struct ctl_option options[] = {
 static const struct ctl_usage usage = {
     "eval MODEL... --data DATA [--limit N] [--threads N] [--kernels NAME] [--report FILE.json|FILE.md] [--json]",
     "Runs every model over the images: top-1 and top-5 accuracy where DATA has labels, agreement of the most likely class and\n"
-    "signal-to-noise ratio of the logits against the first model, time from pixels to logits, time to load, and memory. MODEL\n"
-    "is a file, or a directory, of which every precision is taken, fp32 first.",
+    "signal-to-noise ratio of the logits against the first model, time from pixels to logits on one thread, time to load, and\n"
+    "memory. MODEL is a file, or a directory, of which every precision is taken, fp32 first.",
     options, 1, -1};
 
 struct row {
-    struct ctl_model m;
-    char *preprocess; /* JSON: equal texts see equal pixels */
+    struct ctl_model m; /* without a session: those are the walkers' */
+    char *preprocess;   /* JSON: equal texts see equal pixels */
+};
+
+/* What one model did with a walker's share of the images. */
+struct score {
     int top1, top5, labelled;
     double ms;
     struct ctl_compare to_first;
 };
 
+/* One thread's own: images go side by side, since many small networks on one core each are done sooner than one on many. */
+struct walker {
+    struct dataset *data;
+    struct session **sessions; /* [files->count] */
+    struct score *scores;      /* [files->count] */
+    uint8_t *rgb;              /* of the largest input */
+    float *reference;          /* logits of the first model */
+    int failed_at;             /* the image that e is about */
+    struct err e;
+};
+
 struct eval {
     const struct ctl_files *files;
-    struct row *rows; /* [files->count] */
-    struct dataset *data;
-    int images;
-    uint8_t *rgb;     /* of the largest input */
-    float *reference; /* logits of the first model */
+    struct row *rows;       /* [files->count] */
+    struct walker *walkers; /* [walker_count] */
+    int walker_count;
+    int images, count;          /* used, and in the data set */
+    atomic_int seen, failed_at; /* failed_at: the lowest, INT_MAX for none */
+    struct progress progress;
 };
 
 static int open_rows(struct eval *v, const struct kernels *k, struct pthreadpool *pool, struct err *e)
 {
-    size_t largest = 0;
     for (int i = 0; i < v->files->count; i++) {
         struct row *r = &v->rows[i];
-        if (ctl_model_open(v->files->paths[i], k, 1, pool, &r->m, e) != 0)
+        if (ctl_model_open(v->files->paths[i], k, 0, pool, &r->m, e) != 0)
             return -1;
         r->preprocess = preprocess_to_json(&r->m.network->preprocess);
         if (!r->preprocess)
             return err_set(e, ERR_MEMORY, "no memory for the preprocessing of %s", v->files->paths[i]);
-        size_t bytes = 3u * (size_t)r->m.width * (size_t)r->m.height;
-        largest = bytes > largest ? bytes : largest;
     }
-    v->rgb = malloc(largest);
-    v->reference = malloc(sizeof *v->reference * (size_t)v->rows[0].m.classes);
-    return v->rgb && v->reference ? 0 : err_set(e, ERR_MEMORY, "no memory for an image");
+    return 0;
+}
+
+static int walker_open(struct walker *w, const struct eval *v, const char *data, struct err *e)
+{
+    const struct network *first = v->rows[0].m.network;
+    const int models = v->files->count;
+    size_t largest = 0;
+    w->sessions = calloc((size_t)models, sizeof *w->sessions);
+    w->scores = calloc((size_t)models, sizeof *w->scores);
+    w->reference = malloc(sizeof *w->reference * (size_t)v->rows[0].m.classes);
+    if (!w->sessions || !w->scores || !w->reference)
+        return err_set(e, ERR_MEMORY, "no memory for %d models", models);
+    for (int i = 0; i < models; i++) {
+        const struct ctl_model *m = &v->rows[i].m;
+        const size_t bytes = 3u * (size_t)m->width * (size_t)m->height;
+        largest = bytes > largest ? bytes : largest;
+        if (session_new(m->model, 1, NULL, &w->sessions[i], e) != 0)
+            return err_prefix(e, "%s", v->files->paths[i]);
+    }
+    w->rgb = malloc(largest);
+    if (!w->rgb)
+        return err_set(e, ERR_MEMORY, "no memory for an image");
+    return dataset_open(data, first->labels, first->label_count, &w->data, e);
+}
+
+static void walker_close(struct walker *w, int models)
+{
+    for (int i = 0; w->sessions && i < models; i++)
+        session_free(w->sessions[i]);
+    free(w->sessions);
+    free(w->scores);
+    free(w->rgb);
+    free(w->reference);
+    dataset_close(w->data);
 }
 
 static int same_pixels(const struct row *a, const struct row *b)
@@ -77,81 +125,129 @@ static int same_pixels(const struct row *a, const struct row *b)
     return a->m.width == b->m.width && a->m.height == b->m.height && !strcmp(a->preprocess, b->preprocess);
 }
 
-static void score(struct row *r, const float *logits, int label)
+static void score_add(struct score *s, const float *logits, int classes, int label)
 {
-    int best[5], k = r->m.classes < 5 ? r->m.classes : 5;
-    if (label < 0 || label >= r->m.classes)
+    int best[5], k = classes < 5 ? classes : 5;
+    if (label < 0 || label >= classes)
         return;
-    top_k(logits, r->m.classes, k, best);
-    r->labelled++;
-    r->top1 += best[0] == label;
+    top_k(logits, classes, k, best);
+    s->labelled++;
+    s->top1 += best[0] == label;
     for (int i = 0; i < k; i++)
-        r->top5 += best[i] == label;
+        s->top5 += best[i] == label;
 }
 
-static int see_image(struct eval *v, int index, struct err *e)
+static int see_image(const struct eval *v, struct walker *w, int index, struct err *e)
 {
     struct sample sample = {0};
     for (int i = 0; i < v->files->count; i++) {
-        struct row *r = &v->rows[i];
+        const struct row *r = &v->rows[i];
+        struct score *score = &w->scores[i];
         /* Neighbours mostly are precisions of one network: decode once for all of them. */
         if ((i == 0 || !same_pixels(r, r - 1)) &&
-            ctl_pixels_read(v->data, index, &r->m.network->preprocess, r->m.width, r->m.height, &sample, v->rgb, e) != 0)
+            ctl_pixels_read(w->data, index, &r->m.network->preprocess, r->m.width, r->m.height, &sample, w->rgb, e) != 0)
             return -1;
         if (i == 0 && ctl_check_label(&sample, r->m.classes, e) != 0)
             return -1;
         double start = ctl_now_ms();
-        session_set_pixels(r->m.session, 0, v->rgb);
-        const float *logits = session_run(r->m.session, 1);
-        r->ms += ctl_now_ms() - start;
-        score(r, logits, sample.label);
+        session_set_pixels(w->sessions[i], 0, w->rgb);
+        const float *logits = session_run(w->sessions[i], 1);
+        score->ms += ctl_now_ms() - start;
+        score_add(score, logits, r->m.classes, sample.label);
         if (i == 0)
-            memcpy(v->reference, logits, sizeof *logits * (size_t)r->m.classes);
+            memcpy(w->reference, logits, sizeof *logits * (size_t)r->m.classes);
         if (r->m.classes == v->rows[0].m.classes)
-            ctl_compare_add(&r->to_first, v->reference, logits, r->m.classes);
+            ctl_compare_add(&score->to_first, w->reference, logits, r->m.classes);
     }
     return 0;
 }
 
-static int see_all(struct eval *v, const struct options *o, struct err *e)
+/* The share is fixed, so that sums, and the image that an error is about, are the same in every run. */
+static void walk(void *user, size_t index)
 {
-    int count = dataset_count(v->data);
-    v->images = o->limit && o->limit < count ? o->limit : count;
-    if (v->images == 0)
-        return err_set(e, ERR_NOT_FOUND, "%s: there are no images", o->data);
-    struct progress progress;
-    progress_start(&progress, "evaluating", "images", v->images, o->json);
-    int rc = 0;
-    for (int i = 0; i < v->images && rc == 0; i++) {
-        rc = see_image(v, (int)((long long)i * count / v->images), e);
-        progress_step(&progress, i + 1);
+    struct eval *v = user;
+    struct walker *w = &v->walkers[index];
+    w->failed_at = INT_MAX;
+    for (int i = (int)index; i < v->images && i < atomic_load(&v->failed_at); i += v->walker_count) {
+        if (see_image(v, w, (int)((long long)i * v->count / v->images), &w->e) != 0) {
+            w->failed_at = i;
+            int lowest = atomic_load(&v->failed_at);
+            while (i < lowest && !atomic_compare_exchange_weak(&v->failed_at, &lowest, i))
+                ;
+        }
+        const int seen = atomic_fetch_add(&v->seen, 1) + 1;
+        if (index == 0)
+            progress_step(&v->progress, seen);
     }
-    progress_end(&progress);
-    return rc;
 }
 
-static double percent(const struct eval *v, const struct row *r, int right)
+static int see_all(struct eval *v, const struct options *o, struct pthreadpool *pool, struct err *e)
 {
-    return r->labelled == v->images ? 100.0 * right / v->images : (double)NAN;
+    v->walkers = calloc((size_t)o->threads, sizeof *v->walkers);
+    if (!v->walkers)
+        return err_set(e, ERR_MEMORY, "no memory for %d threads", o->threads);
+    for (; v->walker_count == 0 || (v->walker_count < o->threads && v->walker_count < v->images); v->walker_count++) {
+        struct walker *w = &v->walkers[v->walker_count];
+        if (walker_open(w, v, o->data, e) != 0) {
+            v->walker_count++; /* what it has is freed as well */
+            return -1;
+        }
+        v->count = dataset_count(w->data);
+        v->images = o->limit && o->limit < v->count ? o->limit : v->count;
+    }
+    if (v->images == 0)
+        return err_set(e, ERR_NOT_FOUND, "%s: there are no images", o->data);
+    progress_start(&v->progress, "evaluating", "images", v->images, o->json);
+    atomic_init(&v->seen, 0);
+    atomic_init(&v->failed_at, INT_MAX);
+    pthreadpool_parallelize_1d(pool, walk, v, (size_t)v->walker_count, PTHREADPOOL_FLAG_YIELD_WORKERS);
+    progress_end(&v->progress);
+    for (int i = 0; i < v->walker_count; i++)
+        if (v->walkers[i].failed_at == atomic_load(&v->failed_at) && v->walkers[i].failed_at != INT_MAX) {
+            *e = v->walkers[i].e;
+            return -1;
+        }
+    return 0;
+}
+
+/* Of all walkers, model i. */
+static struct score score_of(const struct eval *v, int i)
+{
+    struct score sum = {0};
+    for (int j = 0; j < v->walker_count; j++) {
+        const struct score *s = &v->walkers[j].scores[i];
+        sum.top1 += s->top1;
+        sum.top5 += s->top5;
+        sum.labelled += s->labelled;
+        sum.ms += s->ms;
+        ctl_compare_merge(&sum.to_first, &s->to_first);
+    }
+    return sum;
+}
+
+static double percent(const struct eval *v, const struct score *s, int right)
+{
+    return s->labelled == v->images ? 100.0 * right / v->images : (double)NAN;
 }
 
 static cJSON *row_json(const struct eval *v, int i)
 {
     const struct row *r = &v->rows[i];
+    const struct score s = score_of(v, i);
     cJSON *o = cJSON_CreateObject();
     int bad = ctl_put_text(o, "file", v->files->paths[i]);
     bad |= ctl_put_text(o, "name", r->m.network->name);
     bad |= ctl_put_text(o, "precision", precision_name(r->m.network->precision));
     bad |= ctl_put_text(o, "kernels", model_kernels(r->m.model)->name);
     bad |= ctl_put_number(o, "images", v->images, 9);
-    bad |= ctl_put_number(o, "top1", percent(v, r, r->top1), 6);
-    bad |= ctl_put_number(o, "top5", percent(v, r, r->top5), 6);
-    bad |= ctl_put_number(o, "agreement_with_first", ctl_compare_percent(&r->to_first), 6);
-    bad |= ctl_put_number(o, "logit_sqnr_db", ctl_compare_db(&r->to_first), 6);
-    bad |= ctl_put_number(o, "ms_per_image", r->ms / v->images, 6);
+    bad |= ctl_put_number(o, "top1", percent(v, &s, s.top1), 6);
+    bad |= ctl_put_number(o, "top5", percent(v, &s, s.top5), 6);
+    bad |= ctl_put_number(o, "agreement_with_first", ctl_compare_percent(&s.to_first), 6);
+    bad |= ctl_put_number(o, "logit_sqnr_db", ctl_compare_db(&s.to_first), 6);
+    bad |= ctl_put_number(o, "ms_per_image", s.ms / v->images, 6);
     bad |= ctl_put_number(o, "file_bytes", (double)ctl_file_bytes(v->files->paths[i]), 17);
     bad |= ctl_put_number(o, "weights_bytes", (double)model_weight_bytes(r->m.model), 17);
-    bad |= ctl_put_number(o, "arena_bytes", (double)session_bytes(r->m.session), 17);
+    bad |= ctl_put_number(o, "arena_bytes", (double)session_bytes(v->walkers[0].sessions[i]), 17);
     bad |= ctl_put_number(o, "unplanned_bytes", (double)model_unplanned_bytes(r->m.model), 17);
     bad |= ctl_put_number(o, "load_ms", r->m.load_ms, 6);
     return ctl_whole(o, bad);
@@ -189,8 +285,9 @@ static void markdown(FILE *f, const cJSON *results)
     const cJSON *models = cJSON_GetObjectItemCaseSensitive(results, "models"), *first = cJSON_GetArrayItem(models, 0);
     fprintf(f, "# %s on %.0f images\n\n", ctl_text_of(first, "name"), ctl_number_of(first, "images"));
     ctl_table(f, TABLE_MARKDOWN, models, columns);
-    fprintf(f, "\nKernels %s. Agreement and signal-to-noise ratio of the logits are those with the first row. Weights as packed in\n",
-            ctl_text_of(first, "kernels"));
+    fprintf(
+        f, "\nKernels %s. Agreement and signal-to-noise ratio of the logits are those with the first row. Weights as packed in\n",
+        ctl_text_of(first, "kernels"));
     fprintf(f, "memory; arena: all that a session takes; unplanned: the activations if each had memory of its own.\n");
 }
 
@@ -210,12 +307,7 @@ static int show(const struct options *o, cJSON *results, struct err *e)
 
 static int eval(const struct options *o, struct eval *v, const struct kernels *k, struct pthreadpool *pool, struct err *e)
 {
-    if (open_rows(v, k, pool, e) != 0)
-        return -1;
-    const struct network *first = v->rows[0].m.network;
-    if (dataset_open(o->data, first->labels, first->label_count, &v->data, e) != 0)
-        return -1;
-    return see_all(v, o, e) == 0 ? show(o, results_json(v), e) : -1;
+    return open_rows(v, k, pool, e) == 0 && see_all(v, o, pool, e) == 0 ? show(o, results_json(v), e) : -1;
 }
 
 int ctl_eval(int argc, char **argv)
@@ -249,9 +341,9 @@ int ctl_eval(int argc, char **argv)
         free(v.rows[i].preprocess);
     }
     free(v.rows);
-    free(v.rgb);
-    free(v.reference);
-    dataset_close(v.data);
+    for (int i = 0; i < v.walker_count; i++)
+        walker_close(&v.walkers[i], files.count);
+    free(v.walkers);
     ctl_files_free(&files);
     if (pool)
         pthreadpool_destroy(pool);

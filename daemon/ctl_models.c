@@ -140,7 +140,7 @@ static int attach(struct model *model, int batch, struct pthreadpool *pool, stru
 {
     struct ctl_model m = {.model = model, .network = model_network(model), .classes = model_classes(model)};
     model_input_size(model, &m.width, &m.height);
-    if (session_new(model, batch, pool, &m.session, e) != 0) {
+    if (batch > 0 && session_new(model, batch, pool, &m.session, e) != 0) {
         model_free(model);
         return -1;
     }

@@ -419,6 +419,9 @@ fields models file name precision images top1 top5 agreement_with_first logit_sq
 [ "$(values images | sort -u)" = 20 ] || complain "eval used $(values images | sort -u) images of 20"
 [ "$(values agreement_with_first | head -n 1)" = 100 ] || complain "a model does not agree with itself"
 at_least "fp16's ratio of signal to noise" "$(values logit_sqnr_db | sed -n 2p)" 40
+sed '/_ms"\|ms_/d' "$tmp/out" >"$tmp/two"
+expect 0 eval "$d" --data "$tmp/noise.bin" --json --threads 3
+sed '/_ms"\|ms_/d' "$tmp/out" | cmp -s - "$tmp/two" || complain "the number of threads changes what eval finds"
 expect 0 eval "$d/int8.safetensors" --data "$tmp/noise.bin" --limit 7 --kernels ref
 grep -q '^7 images, kernels ref' "$tmp/out" || complain "--limit or --kernels is not heeded"
 mkdir "$tmp/photos"
@@ -435,6 +438,9 @@ expect 0 eval "$d/fp32.safetensors" --data "$tmp/photos" --json
 cp "$tmp/labels" "$tmp/photos/b.jpg"
 printf 'b.jpg,cat\n' >>"$tmp/photos/labels.csv"
 expect 1 eval "$d/fp32.safetensors" --data "$tmp/photos" --report "$tmp/wrong.json"
+says "^resnetctl: $tmp/photos/b.jpg: "
+printf 'a.jpg,cat\nb.jpg,cat\na.jpg,cat\na.jpg,cat\na.jpg,cat\nb.jpg,cat\n' >"$tmp/photos/labels.csv"
+expect 1 eval "$d/fp32.safetensors" --data "$tmp/photos" --report "$tmp/wrong.json" --threads 4
 says "^resnetctl: $tmp/photos/b.jpg: "
 [ ! -e "$tmp/wrong.json" ] || complain "a failed eval leaves a report behind"
 expect 0 eval "$d" --data "$tmp/noise.bin" --limit 7 --report "$tmp/eval.json"
