@@ -31,7 +31,8 @@ static const struct ctl_option options[] = {
     {"method", 0, CTL_TEXT, offsetof(struct options, method), 0, 0, "M",
      "how int8 ranges are chosen: minmax, average, percentile, mse, entropy, or auto (default): the best of them"},
     {"rounding", 0, CTL_TEXT, offsetof(struct options, rounding), 0, 0, "R",
-     "how int8 weights are rounded: nearest, gptq (each makes up for those before it), or auto (default): the better"},
+     "how int8 weights are rounded: nearest, balanced (errors cancel), gptq (each makes up for those before it), or auto "
+     "(default)"},
     {"min-agreement", 0, CTL_NUMBER, offsetof(struct options, guard.guard.min_agreement), 0, 100, "P",
      "write only if top-1 agrees with fp32 on P percent of held-back images; in int8, layers go to fp16 until it does"},
     {"max-drop", 0, CTL_NUMBER, offsetof(struct options, guard.guard.max_drop), 0, 100, "D",
@@ -50,7 +51,8 @@ static const struct ctl_option options[] = {
 
 static const struct ctl_usage usage = {
     "quantize MODEL -o DIR|FILE --precision fp16|hybrid|int8 [--calibrate DATA] [--images N] [--method M] [--rounding R]\n"
-    "       [--min-agreement P] [--max-drop D] [--keep-fp16 LAYER[,LAYER]] [--sensitivity] [--report FILE.json|FILE.md] [--layers]\n"
+    "       [--min-agreement P] [--max-drop D] [--keep-fp16 LAYER[,LAYER]] [--sensitivity] [--report FILE.json|FILE.md] "
+    "[--layers]\n"
     "       [--threads N] [--json]",
     "Makes a smaller, faster file from the fp32 file of a model (or from the fp32.safetensors of a directory).", options, 1, 1};
 
@@ -272,5 +274,7 @@ int ctl_quantize(int argc, char **argv)
     unsigned set;
     if (quantize_parse_method(o.method, &set, &e) != 0 || quantize_parse_rounding(o.rounding, &set, &e) != 0)
         return ctl_wrong(&usage, "%s", e.text);
+    if (!o.data && p == PRECISION_HYBRID && set == 1u << WEIGHTS_GPTQ)
+        return ctl_wrong(&usage, "rounding by gptq needs images: --calibrate DATA");
     return quantize(&o, p, argv[first], &e) == 0 ? CTL_DONE : ctl_fail(&e);
 }

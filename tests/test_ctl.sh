@@ -287,7 +287,16 @@ markdown "$tmp/report.md"
 grep -q 'output dB' "$tmp/report.md" && complain "outputs are reported that no image has made"
 expect 0 quantize "$d" -o "$tmp/entropy.safetensors" --precision int8 --calibrate "$tmp/noise.bin" --images 16 --method entropy --rounding nearest
 expect 2 quantize "$d" -o "$tmp/wrong" --precision int8 --calibrate "$tmp/noise.bin" --rounding up
-says 'nearest or gptq'
+says 'balanced, nearest or gptq'
+expect 2 quantize "$d" -o "$tmp/wrong" --precision hybrid --rounding gptq
+says 'gptq needs images'
+for r in balanced nearest; do
+    expect 0 quantize "$d" -o "$tmp/$r.safetensors" --precision hybrid --rounding $r
+    grep -q "weights.*$r" "$tmp/$r.safetensors" || complain "a hybrid file does not tell that it was rounded as $r"
+done
+expect 0 quantize "$d" -o "$tmp/auto.safetensors" --precision hybrid
+cmp -s "$tmp/auto.safetensors" "$tmp/balanced.safetensors" || complain "without images hybrid is not balanced"
+cmp -s "$tmp/auto.safetensors" "$tmp/nearest.safetensors" && complain "rounding does not matter"
 expect 1 quantize "$d/int8.safetensors" -o "$tmp/wrong" --precision fp16
 says int8
 expect 1 quantize "$d" -o "$tmp/wrong" --precision int8 --calibrate "$tmp/nothing"

@@ -17,6 +17,7 @@
 #include "kernels/cpu.h"
 #include "kernels/kernels.h"
 #include "models/json.h"
+#include "models/quantize/balance.h"
 #include "models/quantize/quantize.h"
 #include "models/quantize/study.h"
 #include "tests/networks.h"
@@ -78,8 +79,10 @@ static void keeps_the_best(void **unused)
     struct err e;
     assert_int_equal(quantize_network(&n, PRECISION_INT8, NULL, c, &q, &r, &e), 0);
     assert_int_equal(r.count, RANGE_METHODS + 3);
-    for (int i = 0; i < r.count; i++)
+    for (int i = 0; i < r.count; i++) {
         assert_true(r.tries[i].fidelity.noise >= r.tries[r.chosen].fidelity.noise);
+        assert_int_equal(r.tries[i].weights, i <= RANGE_METHODS ? WEIGHTS_BALANCED : WEIGHTS_GPTQ);
+    }
     /* The network is that of the row. */
     assert_int_equal(calibration_compare(c, &q, 0, &f, &e), 0);
     assert_true(f.noise == r.tries[r.chosen].fidelity.noise);
@@ -99,10 +102,63 @@ static void keeps_the_best(void **unused)
     assert_true(r.tries[0].range == RANGE_ENTROPY && r.tries[0].weights == WEIGHTS_GPTQ && !r.tries[0].bias_corrected);
     network_free(&q);
     assert_int_equal(quantize_network(&n, PRECISION_HYBRID, NULL, c, &q, &r, &e), 0);
-    assert_int_equal(r.count, 1 + 3);
+    assert_int_equal(r.count, 3 * 2);
+    for (int i = 0; i < r.count; i++) {
+        assert_int_equal(r.tries[i].weights, i / 2);
+        assert_int_equal(r.tries[i].bias_corrected, i % 2);
+    }
     assert_null(q.quants);
     network_free(&q);
     calibration_free(c);
+    network_free(&n);
+}
+
+/* Without images hybrid is balanced, or nearest where that is asked for; the file tells. Layers that were not studied, too. */
+static void without_images(void **unused)
+{
+    (void)unused;
+    struct network n = make_network(18), q[3];
+    struct err e;
+    static const unsigned weights[3] = {0, 1u << WEIGHTS_BALANCED, 1u << WEIGHTS_NEAREST};
+    static const char *const names[3] = {"balanced", "balanced", "nearest"};
+    for (int r = 0; r < 3; r++) {
+        const struct quantize_options o = {.weights = weights[r]};
+        assert_int_equal(quantize_network(&n, PRECISION_HYBRID, r ? &o : NULL, NULL, &q[r], NULL, &e), 0);
+        cJSON *json = json_parse(q[r].quantization, strlen(q[r].quantization), &e);
+        assert_non_null(json);
+        assert_string_equal(cJSON_GetObjectItem(json, "weights")->valuestring, names[r]);
+        cJSON_Delete(json);
+    }
+    struct network unstudied;
+    const struct recipe gptq = {.precision = PRECISION_HYBRID, .weights = WEIGHTS_GPTQ};
+    assert_int_equal(convert_network_by(&n, &gptq, &unstudied, &e), 0);
+    int differ = 0;
+    for (int i = 0; i < n.graph.count; i++) {
+        const struct node *v = &n.graph.nodes[i];
+        if (!node_has_weights(v))
+            continue;
+        const size_t count = (size_t)node_weights(&n.graph, i);
+        int8_t *expected = malloc(count);
+        float *scale = malloc((size_t)v->c * sizeof *scale);
+        assert_true(expected && scale);
+        quantize_weights(n.layers[i].weight, v->c, node_depth(&n.graph, i), expected, scale);
+        assert_memory_equal(q[2].layers[i].weight, expected, count);
+        balance_weights(n.layers[i].weight, v->c, node_depth(&n.graph, i), v->kernel_h * v->kernel_w, scale, expected);
+        for (int r = 0; r < 2; r++)
+            assert_memory_equal(q[r].layers[i].weight, expected, count);
+        assert_memory_equal(unstudied.layers[i].weight, expected, count);
+        assert_memory_equal(q[0].layers[i].scale, scale, (size_t)v->c * sizeof *scale);
+        differ += memcmp(expected, q[2].layers[i].weight, count) != 0;
+        free(expected);
+        free(scale);
+    }
+    assert_true(differ > 2);
+    const struct quantize_options o = {.weights = 1u << WEIGHTS_GPTQ};
+    assert_int_equal(quantize_network(&n, PRECISION_HYBRID, &o, NULL, &q[0], NULL, &e), -1);
+    assert_non_null(strstr(e.text, "calibration"));
+    for (int r = 0; r < 3; r++)
+        network_free(&q[r]);
+    network_free(&unstudied);
     network_free(&n);
 }
 
@@ -253,7 +309,11 @@ static void words(void **unused)
     assert_int_equal(set, 1u << RANGE_MSE);
     assert_int_equal(quantize_parse_method("magic", &set, &e), -1);
     assert_int_equal(quantize_parse_rounding("auto", &set, &e), 0);
-    assert_int_equal(set, WEIGHTS_ALL);
+    assert_int_equal(set, 0);
+    assert_int_equal(quantize_parse_rounding("balanced", &set, &e), 0);
+    assert_int_equal(set, 1u << WEIGHTS_BALANCED);
+    assert_int_equal(quantize_parse_rounding("nearest", &set, &e), 0);
+    assert_int_equal(set, 1u << WEIGHTS_NEAREST);
     assert_int_equal(quantize_parse_rounding("gptq", &set, &e), 0);
     assert_int_equal(set, 1u << WEIGHTS_GPTQ);
     assert_int_equal(quantize_parse_rounding("up", &set, &e), -1);
@@ -264,6 +324,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(held_back),
         cmocka_unit_test(keeps_the_best),
+        cmocka_unit_test(without_images),
         cmocka_unit_test(logits_are_not_clipped),
         cmocka_unit_test(bias_correction),
         cmocka_unit_test(same_with_threads),

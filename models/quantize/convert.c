@@ -8,6 +8,7 @@
 
 #include "kernels/half.h"
 #include "models/plan.h"
+#include "models/quantize/balance.h"
 
 /* A scale must stay a normal number, or dividing by it loses the weights. */
 static float weight_scale(const float *w, int64_t depth)
@@ -128,6 +129,8 @@ static int to_int8_weights(const struct node *n, const struct layer *from, struc
             to->scale[o] = weight_scale((const float *)from->weight + o * (count / n->c), count / n->c);
     } else {
         quantize_weights(from->weight, n->c, count / n->c, to->weight, to->scale);
+        if (r->weights != WEIGHTS_NEAREST)
+            balance_weights(from->weight, n->c, count / n->c, n->kernel_h * n->kernel_w, to->scale, to->weight);
     }
     return 0;
 }

@@ -10,7 +10,7 @@
 /* What the calibration images say about the inputs of one layer; all NULL where nothing is known. */
 struct layer_study {
     float *mean;     /* [groups][depth]: expected value of each input of a sum */
-    int8_t *rounded; /* weights by WEIGHTS_GPTQ under the scales of quantize_weights */
+    int8_t *rounded; /* weights by WEIGHTS_GPTQ under the scales of quantize_weights; NULL: balanced ones stand in */
 };
 
 struct recipe {

@@ -11,7 +11,8 @@
 #include "models/quantize/convert.h"
 #include "models/quantize/search.h"
 
-static const char *const rounding_names[] = {[WEIGHTS_NEAREST] = "nearest", [WEIGHTS_GPTQ] = "gptq"};
+static const char *const rounding_names[] = {
+    [WEIGHTS_BALANCED] = "balanced", [WEIGHTS_NEAREST] = "nearest", [WEIGHTS_GPTQ] = "gptq"};
 
 const char *weight_rounding_name(enum weight_rounding r)
 {
@@ -36,12 +37,12 @@ int quantize_parse_method(const char *text, unsigned *ranges, struct err *e)
 
 int quantize_parse_rounding(const char *text, unsigned *weights, struct err *e)
 {
-    unsigned set = !strcmp(text, "auto") ? WEIGHTS_ALL : 0;
-    for (int r = WEIGHTS_NEAREST; r <= WEIGHTS_GPTQ; r++)
+    unsigned set = 0;
+    for (int r = WEIGHTS_BALANCED; r <= WEIGHTS_GPTQ; r++)
         if (!strcmp(text, rounding_names[r]))
             set = 1u << r;
-    if (!set)
-        return err_set(e, ERR_INPUT, "there is no rounding %.32s: auto, nearest or gptq", text);
+    if (!set && strcmp(text, "auto") != 0)
+        return err_set(e, ERR_INPUT, "there is no rounding %.32s: auto, balanced, nearest or gptq", text);
     *weights = set;
     return 0;
 }
@@ -61,12 +62,15 @@ static int put_row(cJSON *o, enum precision p, const struct quantize_try *t)
     return bad ? -1 : 0;
 }
 
-static char *describe(enum precision p, const struct calibration *c, const struct quantize_result *r)
+/* weights: of a network of which nothing was tried. */
+static char *describe(enum precision p, enum weight_rounding weights, const struct calibration *c,
+                      const struct quantize_result *r)
 {
     cJSON *o = cJSON_CreateObject(), *tried;
     int bad = !o;
     if (r->chosen < 0) {
         bad |= !cJSON_AddStringToObject(o, "method", p == PRECISION_FP16 ? "cast" : "weights");
+        bad |= p == PRECISION_HYBRID && !cJSON_AddStringToObject(o, "weights", rounding_names[weights]);
     } else {
         bad |= put_row(o, p, &r->tries[r->chosen]);
         bad |= !cJSON_AddNumberToObject(o, "images", calibration_images(c));
@@ -107,14 +111,18 @@ int quantize_network(const struct network *n, enum precision p, const struct qua
                        precision_name(n->precision), precision_name(p));
     if (p == PRECISION_INT8 && !c)
         return err_set(e, ERR_INPUT, "int8 needs calibration");
+    struct recipe plain = {.precision = p,
+                           .weights = o && o->weights ? (enum weight_rounding)__builtin_ctz(o->weights) : WEIGHTS_BALANCED};
+    if (p == PRECISION_HYBRID && !c && plain.weights == WEIGHTS_GPTQ)
+        return err_set(e, ERR_INPUT, "rounding by gptq needs calibration");
     struct quantize_result r = {.chosen = -1};
     struct network q = {0};
     int rc = p == PRECISION_FP16 ? check_activations(n, c, e) : 0;
     if (rc == 0 && (p == PRECISION_FP16 || !c))
-        rc = convert_network_by(n, &(struct recipe){.precision = p}, &q, e);
+        rc = convert_network_by(n, &plain, &q, e);
     else if (rc == 0)
         rc = quantize_search(n, p, o ? o : &all, c, &q, &r, e);
-    if (rc == 0 && !(q.quantization = describe(p, c, &r)))
+    if (rc == 0 && !(q.quantization = describe(p, plain.weights, c, &r)))
         rc = err_set(e, ERR_MEMORY, "no memory for a network");
     if (rc < 0) {
         network_free(&q);

@@ -15,18 +15,19 @@
    channels * depth; w [channels][depth]. */
 void quantize_weights(const float *w, int channels, int64_t depth, int8_t *q, float *scale);
 
-/* How weights are rounded: each to its nearest step, or one after the other, each making up for the errors before it as the
-   calibration images show them (gptq, compensate.h). */
-enum weight_rounding { WEIGHTS_NEAREST, WEIGHTS_GPTQ };
+/* How weights are rounded: to nearest and then so that errors cancel (balance.h), each to its nearest step, or one after the
+   other, each making up for the errors before it as the calibration images show them (gptq, compensate.h). In the order of
+   trying. */
+enum weight_rounding { WEIGHTS_BALANCED, WEIGHTS_NEAREST, WEIGHTS_GPTQ };
 const char *weight_rounding_name(enum weight_rounding r);
 
 /* Sets of methods: bit m is range_method m, bit r is weight_rounding r. */
 #define RANGES_ALL  ((1u << RANGE_METHODS) - 1)
-#define WEIGHTS_ALL 3u
+#define WEIGHTS_ALL 7u
 
 struct quantize_options {
     unsigned ranges;  /* to be tried; 0: all. int8 */
-    unsigned weights; /* to be tried; 0: all. int8 and hybrid; without calibration nearest only */
+    unsigned weights; /* to be tried; 0: balanced and gptq, in hybrid all. Without calibration the first of them, never gptq */
     int plain_bias;   /* 1: biases are rounded and nothing else; 0: corrected for the weights' mean error where that helps */
     /* Called as long work goes on; may be NULL. done of total are in units of `what`. */
     void (*progress)(void *user, const char *what, int done, int total);
@@ -47,7 +48,7 @@ struct quantize_result {
 };
 
 /* Sets of --method: auto, minmax, average, percentile (both), percentile-99.99, percentile-99.999, mse, entropy; and of
-   --rounding: auto, nearest, gptq. */
+   --rounding: auto (0), balanced, nearest, gptq. */
 int quantize_parse_method(const char *text, unsigned *ranges, struct err *e);
 int quantize_parse_rounding(const char *text, unsigned *weights, struct err *e);
 

@@ -76,12 +76,13 @@ static int search(struct search *s, struct err *e)
 {
     const int int8 = s->recipe.precision == PRECISION_INT8;
     const unsigned ranges = !int8 ? 1 : s->o->ranges ? s->o->ranges : RANGES_ALL;
-    const unsigned weights = s->o->weights ? s->o->weights : WEIGHTS_ALL;
-    const int first = weights & 1u << WEIGHTS_NEAREST ? WEIGHTS_NEAREST : WEIGHTS_GPTQ, gptq = weights >> WEIGHTS_GPTQ & 1;
-    const int corrected = !s->o->plain_bias, methods = __builtin_popcount(ranges);
+    const unsigned usual = int8 ? 1u << WEIGHTS_BALANCED | 1u << WEIGHTS_GPTQ : WEIGHTS_ALL;
+    const unsigned weights = s->o->weights ? s->o->weights : usual;
+    const int first = __builtin_ctz(weights), gptq = weights >> WEIGHTS_GPTQ & 1;
+    const int corrected = !s->o->plain_bias, methods = __builtin_popcount(ranges), roundings = __builtin_popcount(weights);
     struct layer_study *studies = NULL;
     int rc = 0;
-    s->steps = methods + corrected * __builtin_popcount(weights) + (weights == WEIGHTS_ALL);
+    s->steps = methods + corrected * roundings + roundings - 1;
     if (gptq || corrected)
         rc = studies_make(s->n, s->c, gptq, s->o, &studies, e);
     s->recipe.studies = studies;

@@ -12,12 +12,13 @@
 #include <string.h>
 
 #include "kernels/conv.h"
+#include "models/quantize/balance.h"
 #include "models/quantize/compensate.h"
 
 #define BLOCK         256                 /* inputs of one panel of products */
 #define GROUP_MAX     ((size_t)320 << 20) /* bytes of products and columns of one group of layers */
 #define ROWS_MAX      ((size_t)64 << 20)  /* bytes of one layer's columns: fewer are taken then */
-#define DEPTH_MAX     8192                /* a deeper layer is rounded to nearest: its matrix would take more than all else */
+#define DEPTH_MAX     8192                /* a deeper layer is balanced only: its matrix would take more than all else */
 #define COLUMNS_LEAST 4096                /* wanted per layer, or DEPTHS times the depth when that is more */
 #define DEPTHS        3
 #define IMAGES_MAX    128 /* walked over */
@@ -274,9 +275,11 @@ static int round_layer(const struct study *s, const struct moments *m, struct la
     float *a = malloc(side * side * sizeof *a), *scale = malloc((size_t)v->c * sizeof *scale);
     int8_t *q = malloc(each * (size_t)m->groups);
     int bad = !a || !scale || !q;
-    if (!bad)
+    if (!bad) {
         quantize_weights(w, v->c, m->depth, q, scale);
-    for (int g = 0; g < m->groups && !bad; g++) /* a group that cannot be factored keeps its nearest weights */
+        balance_weights(w, v->c, m->depth, v->kernel_h * v->kernel_w, scale, q);
+    }
+    for (int g = 0; g < m->groups && !bad; g++) /* a group that cannot be factored keeps its balanced weights */
         if (covariance(m, g, a) && factor_upper(a, m->depth, s->pool) == 0)
             bad = round_compensated(a, m->depth, w + (size_t)g * each, channels, scale + g * channels, q + (size_t)g * each,
                                     s->pool);
