@@ -3,6 +3,7 @@
 #include "models/train/loss.h"
 
 #include <math.h>
+#include <stddef.h>
 
 static double largest(const float *z, int n)
 {
