@@ -11,8 +11,6 @@
 #include "models/dataset.h"
 #include "models/err.h"
 
-#define IMAGE_SET_CLASSES_MAX 65536
-
 struct pthreadpool;
 
 /* How images are read. pixels() makes the network's input of a sample, RGB [height][width][3], resized and cropped as the
