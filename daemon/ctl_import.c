@@ -42,9 +42,6 @@ static const struct ctl_usage usage = {
     "Reads a ResNet from a checkpoint (safetensors, PyTorch's .pth or ONNX), folds its batch norms and writes the model file.",
     options, 1, 1};
 
-static const char *const cifar10_labels[] = {"airplane", "automobile", "bird",  "cat",  "deer",
-                                             "dog",      "frog",       "horse", "ship", "truck"};
-
 static int read_preprocess(const char *want, struct preprocess *out, struct err *e)
 {
     size_t length = strlen(want);
@@ -68,7 +65,7 @@ static int set_labels(const struct options *o, struct network *n, struct err *e)
     if (n->labels)
         return 0;
     struct preprocess cifar10;
-    int classes = n->graph.nodes[n->graph.output].c, count = (int)(sizeof cifar10_labels / sizeof *cifar10_labels);
+    int classes = n->graph.nodes[n->graph.output].c, count = (int)(sizeof dataset_cifar10_names / sizeof *dataset_cifar10_names);
     if (preprocess_preset("cifar10", &cifar10, e) != 0)
         return -1;
     if (classes != count || !preprocess_equal(&n->preprocess, &cifar10))
@@ -78,7 +75,7 @@ static int set_labels(const struct options *o, struct network *n, struct err *e)
         return err_set(e, ERR_MEMORY, "no memory for the labels");
     n->label_count = count;
     for (int i = 0; i < count; i++)
-        if (!(n->labels[i] = strdup(cifar10_labels[i])))
+        if (!(n->labels[i] = strdup(dataset_cifar10_names[i])))
             return err_set(e, ERR_MEMORY, "no memory for the labels");
     return 0;
 }

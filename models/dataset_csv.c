@@ -4,10 +4,10 @@
 
 #include "models/dataset_list.h"
 
-#include <errno.h>
+#include "models/dataset_store.h"
+
 #include <string.h>
 #include <strings.h>
-#include <sys/stat.h>
 
 struct cursor {
     char *at; /* in a terminated text */
@@ -63,15 +63,13 @@ static int check_name(const char *name, struct err *e)
     return 0;
 }
 
-static int is_heading(int dir, const char *name, const char *label)
+static int is_heading(const struct store *store, const char *name, const char *label)
 {
-    struct stat st;
-    return (strcasecmp(label, "label") == 0 || strcasecmp(label, "class") == 0) && fstatat(dir, name, &st, 0) < 0 &&
-           errno == ENOENT;
+    return (strcasecmp(label, "label") == 0 || strcasecmp(label, "class") == 0) && !store_has(store, name);
 }
 
-static int take_row(int dir, struct cursor *c, const struct label_names *labels, struct entry_list *out, int *heading,
-                    struct err *e)
+static int take_row(const struct store *store, struct cursor *c, const struct label_names *labels, struct entry_list *out,
+                    int *heading, struct err *e)
 {
     char stop;
     int label;
@@ -87,27 +85,27 @@ static int take_row(int dir, struct cursor *c, const struct label_names *labels,
         return err_set(e, ERR_INPUT, "more than two fields: put a name with a comma in double quotes");
     int first = *heading;
     *heading = 0;
-    if (first && is_heading(dir, name, text))
+    if (first && is_heading(store, name, text))
         return 0;
     if (check_name(name, e) < 0 || label_find(labels, text, &label, e) < 0)
         return -1;
     return entry_list_add(out, name, label, e);
 }
 
-int dataset_csv(int dir, const char *path, char *text, size_t size, const struct label_names *labels, struct entry_list *out,
+int dataset_csv(const struct store *store, char *text, size_t size, const struct label_names *labels, struct entry_list *out,
                 struct err *e)
 {
     struct cursor c = {.at = text, .line = 1};
     int heading = 1; /* only the first row may be one */
     if (memchr(text, '\0', size))
-        return err_set(e, ERR_DAMAGED, "%.140s/labels.csv: not a text", path);
+        return err_set(e, ERR_DAMAGED, "%.140s/labels.csv: not a text", store->path);
     if (size >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0)
         c.at += 3; /* the mark that spreadsheets put in front of UTF-8 */
     while (*c.at) {
         int line = c.line;
-        if (take_row(dir, &c, labels, out, &heading, e) < 0)
-            return err_prefix(e, "%.140s/labels.csv:%d", path, line);
+        if (take_row(store, &c, labels, out, &heading, e) < 0)
+            return err_prefix(e, "%.140s/labels.csv:%d", store->path, line);
         c.line++;
     }
-    return out->count > 0 ? 0 : err_set(e, ERR_INPUT, "%.140s/labels.csv: lists no images", path);
+    return out->count > 0 ? 0 : err_set(e, ERR_INPUT, "%.140s/labels.csv: lists no images", store->path);
 }

@@ -77,6 +77,10 @@ int label_find(const struct label_names *l, const char *text, int *out, struct e
         *out = index;
         return 0;
     }
+    if (l->gather) {
+        *out = 0;
+        return entry_list_add(l->gather, text, -1, e);
+    }
     if (l->count == 0)
         return err_set(e, ERR_INPUT, "label '%.80s' is no index, and no names of classes are known", text);
     const struct label_name key = {text, 0};

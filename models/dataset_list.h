@@ -30,18 +30,21 @@ struct label_name {
 struct label_names {
     struct label_name *v; /* sorted by name */
     int count;
+    struct entry_list *gather; /* not NULL: the names are not known yet, and what label_find meets is added here */
 };
 
 /* labels are borrowed as long as *out lives. */
 int label_names_init(struct label_names *out, char *const *labels, int count, struct err *e);
 void label_names_free(struct label_names *l);
 
-/* text: an index (below the count when there are labels) or a name that exactly one class has. */
+/* text: an index (below the count when there are labels) or a name that exactly one class has. When gathering any name is good,
+   and its label 0. */
 int label_find(const struct label_names *l, const char *text, int *out, struct err *e);
 
-/* dataset_csv.c: the rows of labels.csv in directory dir (a descriptor; path is for messages). text is writable, size bytes and
-   a terminator. */
-int dataset_csv(int dir, const char *path, char *text, size_t size, const struct label_names *labels, struct entry_list *out,
+struct store;
+
+/* dataset_csv.c: the rows of the store's labels.csv. text is writable, size bytes and a terminator. */
+int dataset_csv(const struct store *store, char *text, size_t size, const struct label_names *labels, struct entry_list *out,
                 struct err *e);
 
 #endif

@@ -175,11 +175,16 @@ int image_set_open(const char *data, char *const *labels, int label_count, const
                    struct err *e)
 {
     struct dataset *d = NULL;
+    char **own = NULL; /* names that the data tells */
     struct image_set *s = calloc(1, sizeof *s);
     if (!s)
         return err_set(e, ERR_MEMORY, "no memory for a set of images");
     struct opening o = {s, label_count};
-    if (dataset_open(data, labels, label_count, &d, e) < 0)
+    if (label_count == 0 && dataset_class_names(data, &own, &o.label_count, e) < 0)
+        goto fail;
+    if (own)
+        labels = own;
+    if (dataset_open(data, labels, o.label_count, &d, e) < 0)
         goto fail;
     s->count = dataset_count(d);
     s->width = r->width;
@@ -188,12 +193,14 @@ int image_set_open(const char *data, char *const *labels, int label_count, const
         err_set(e, ERR_INPUT, "%.140s: its images have no labels: put them into one folder per class, or add a labels.csv", data);
         goto fail;
     }
-    if (take_memory(s, data, r, e) < 0 || read_all(d, r, take_new, &o, e) < 0 || name_classes(s, labels, label_count, e) < 0)
+    if (take_memory(s, data, r, e) < 0 || read_all(d, r, take_new, &o, e) < 0 || name_classes(s, labels, o.label_count, e) < 0)
         goto fail;
+    labels_free(own, own ? o.label_count : 0);
     dataset_close(d);
     *out = s;
     return 0;
 fail:
+    labels_free(own, own ? o.label_count : 0);
     dataset_close(d);
     image_set_free(s);
     return -1;
