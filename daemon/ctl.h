@@ -126,6 +126,9 @@ int ctl_read_file(const char *path, size_t max, uint8_t **bytes, size_t *size, s
 /* What the preprocessing makes of an encoded image, as w x h pixels, RGB. */
 int ctl_pixels_decode(const uint8_t *bytes, size_t size, const struct preprocess *p, int w, int h, uint8_t *rgb, struct err *e);
 
+/* The same of a sample, which may be pixels already. May run on several threads at once. */
+int ctl_pixels_make(const struct sample *s, const struct preprocess *p, int w, int h, uint8_t *rgb, struct err *e);
+
 /* The same for image i of a data set; the error names the image. *sample is as dataset_read leaves it. */
 int ctl_pixels_read(struct dataset *d, int i, const struct preprocess *p, int w, int h, struct sample *sample, uint8_t *rgb,
                     struct err *e);

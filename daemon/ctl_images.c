@@ -72,20 +72,21 @@ static int name_image(const struct sample *s, struct err *e)
     return err_prefix(e, "%s%s%s", s->folder ? s->folder : "", s->folder ? "/" : "", s->name);
 }
 
+int ctl_pixels_make(const struct sample *s, const struct preprocess *p, int w, int h, uint8_t *rgb, struct err *e)
+{
+    if (!s->pixels)
+        return ctl_pixels_decode(s->bytes, s->size, p, w, h, rgb, e);
+    /* image_preprocess only reads the pixels, which stay the data set's. */
+    struct image raw = {.rgb = (uint8_t *)(uintptr_t)s->pixels, .width = s->width, .height = s->height};
+    return fit(&raw, p, w, h, rgb, e);
+}
+
 int ctl_pixels_read(struct dataset *d, int i, const struct preprocess *p, int w, int h, struct sample *sample, uint8_t *rgb,
                     struct err *e)
 {
     if (dataset_read(d, i, sample, e) != 0)
         return -1;
-    int rc;
-    if (sample->pixels) {
-        /* image_preprocess only reads the pixels, which stay the data set's. */
-        struct image raw = {.rgb = (uint8_t *)(uintptr_t)sample->pixels, .width = sample->width, .height = sample->height};
-        rc = fit(&raw, p, w, h, rgb, e);
-    } else {
-        rc = ctl_pixels_decode(sample->bytes, sample->size, p, w, h, rgb, e);
-    }
-    return rc == 0 ? 0 : name_image(sample, e);
+    return ctl_pixels_make(sample, p, w, h, rgb, e) == 0 ? 0 : name_image(sample, e);
 }
 
 int ctl_check_label(const struct sample *s, int classes, struct err *e)
