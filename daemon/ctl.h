@@ -110,6 +110,9 @@ void ctl_model_close(struct ctl_model *m); /* an empty one is fine */
 void ctl_layers_print(const struct ctl_model *m, int batch, int threads);
 cJSON *ctl_layers_json(const struct ctl_model *m, int batch, int threads);
 
+/* The last part of a path without a checkpoint's suffix, other characters than a name may have replaced. 0: nothing is left. */
+int ctl_name_from_path(const char *path, char name[NETWORK_NAME_MAX]);
+
 double ctl_now_ms(void);                                      /* monotonic */
 long long ctl_file_bytes(const char *path);                   /* -1: unknown */
 void ctl_shape(const struct node *n, char text[48]);          /* "56x56x64" */
@@ -122,6 +125,9 @@ void ctl_size(double bytes, char text[16]);                   /* "25.6 MB", deci
 
 /* The whole file, at most max bytes. To be freed by the caller. */
 int ctl_read_file(const char *path, size_t max, uint8_t **bytes, size_t *size, struct err *e);
+
+/* What --preprocess asks for: the name of a preset, or FILE.json. */
+int ctl_preprocess(const char *want, struct preprocess *out, struct err *e);
 
 /* What the preprocessing makes of an encoded image, as w x h pixels, RGB. */
 int ctl_pixels_decode(const uint8_t *bytes, size_t size, const struct preprocess *p, int w, int h, uint8_t *rgb, struct err *e);

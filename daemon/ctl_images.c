@@ -11,6 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define PREPROCESS_FILE_MAX 65536
+
 int ctl_read_file(const char *path, size_t max, uint8_t **bytes, size_t *size, struct err *e)
 {
     struct stat st;
@@ -44,6 +46,21 @@ int ctl_read_file(const char *path, size_t max, uint8_t **bytes, size_t *size, s
     free(buffer);
     close(fd);
     return rc;
+}
+
+int ctl_preprocess(const char *want, struct preprocess *out, struct err *e)
+{
+    size_t length = strlen(want);
+    if (length < 5 || strcmp(want + length - 5, ".json"))
+        return preprocess_preset(want, out, e);
+    uint8_t *text;
+    size_t size;
+    if (ctl_read_file(want, PREPROCESS_FILE_MAX, &text, &size, e) != 0)
+        return -1;
+    int rc = strlen((char *)text) == size ? preprocess_from_json((char *)text, out, e)
+                                          : err_set(e, ERR_INPUT, "it holds a NUL character");
+    free(text);
+    return rc == 0 ? 0 : err_prefix(e, "%s", want);
 }
 
 /* Preprocessing without resize and crop keeps the image's size, which then has to be the network's. */

@@ -17,8 +17,6 @@
 #include "models/checkpoint/checkpoint.h"
 #include "models/file.h"
 
-#define PREPROCESS_FILE_MAX 65536
-
 struct options {
     const char *output, *name, *labels, *preprocess, *arch;
     int json;
@@ -41,21 +39,6 @@ static const struct ctl_usage usage = {
     "import CHECKPOINT -o DIR|FILE [--name N] [--labels FILE] [--preprocess P] [--arch NAME] [--json]",
     "Reads a ResNet from a checkpoint (safetensors, PyTorch's .pth or ONNX), folds its batch norms and writes the model file.",
     options, 1, 1};
-
-static int read_preprocess(const char *want, struct preprocess *out, struct err *e)
-{
-    size_t length = strlen(want);
-    if (length < 5 || strcmp(want + length - 5, ".json"))
-        return preprocess_preset(want, out, e);
-    uint8_t *text;
-    size_t size;
-    if (ctl_read_file(want, PREPROCESS_FILE_MAX, &text, &size, e) != 0)
-        return -1;
-    int rc = strlen((char *)text) == size ? preprocess_from_json((char *)text, out, e)
-                                          : err_set(e, ERR_INPUT, "it holds a NUL character");
-    free(text);
-    return rc == 0 ? 0 : err_prefix(e, "%s", want);
-}
 
 /* The user's, the checkpoint's own, or, for ten classes of pictures prepared as CIFAR-10's are, CIFAR-10's. */
 static int set_labels(const struct options *o, struct network *n, struct err *e)
@@ -80,36 +63,6 @@ static int set_labels(const struct options *o, struct network *n, struct err *e)
     return 0;
 }
 
-/* The last part of a path without a checkpoint's suffix, other characters than a name may have replaced. 0: nothing is left of
- * it. */
-static int name_from_path(const char *path, char name[NETWORK_NAME_MAX])
-{
-    static const char *const suffixes[] = {".safetensors", ".pth", ".pt", ".onnx", ".tflite"};
-    size_t end = strlen(path);
-    while (end > 1 && path[end - 1] == '/')
-        end--;
-    size_t start = end;
-    while (start > 0 && path[start - 1] != '/')
-        start--;
-    for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++) {
-        size_t suffix = strlen(suffixes[i]);
-        if (end - start > suffix && !strncmp(path + end - suffix, suffixes[i], suffix)) {
-            end -= suffix;
-            break;
-        }
-    }
-    while (start < end && path[start] == '.')
-        start++;
-    size_t n = 0;
-    for (; start < end && n < NETWORK_NAME_MAX - 1; start++, n++) {
-        char c = path[start];
-        int fine = (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
-        name[n] = fine ? c : '-';
-    }
-    name[n] = '\0';
-    return n > 0;
-}
-
 /* Named by the user, else by a model directory, else by a file that is not just called after its precision, else by the source.
  */
 static int set_name(const struct options *o, const char *source, struct network *n, struct err *e)
@@ -122,8 +75,8 @@ static int set_name(const struct options *o, const char *source, struct network 
         return 0;
     }
     char name[NETWORK_NAME_MAX];
-    if (!name_from_path(o->output, name) || (ctl_output_is_file(o->output) && precision_parse(name, &ignored, e) == 0))
-        if (!name_from_path(source, name))
+    if (!ctl_name_from_path(o->output, name) || (ctl_output_is_file(o->output) && precision_parse(name, &ignored, e) == 0))
+        if (!ctl_name_from_path(source, name))
             snprintf(name, sizeof name, "model");
     snprintf(n->name, sizeof n->name, "%s", name);
     return name_check(n->name, e);
@@ -177,7 +130,7 @@ static int import(const struct options *o, const char *source, struct network *n
     struct preprocess preprocess;
     struct import_options wanted = {.arch = o->arch};
     if (o->preprocess) {
-        if (read_preprocess(o->preprocess, &preprocess, e) != 0)
+        if (ctl_preprocess(o->preprocess, &preprocess, e) != 0)
             return -1;
         wanted.preprocess = &preprocess;
     }

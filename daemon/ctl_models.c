@@ -176,6 +176,34 @@ void ctl_model_close(struct ctl_model *m)
     *m = (struct ctl_model){0};
 }
 
+int ctl_name_from_path(const char *path, char name[NETWORK_NAME_MAX])
+{
+    static const char *const suffixes[] = {".safetensors", ".pth", ".pt", ".onnx", ".tflite"};
+    size_t end = strlen(path);
+    while (end > 1 && path[end - 1] == '/')
+        end--;
+    size_t start = end;
+    while (start > 0 && path[start - 1] != '/')
+        start--;
+    for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++) {
+        size_t suffix = strlen(suffixes[i]);
+        if (end - start > suffix && !strncmp(path + end - suffix, suffixes[i], suffix)) {
+            end -= suffix;
+            break;
+        }
+    }
+    while (start < end && path[start] == '.')
+        start++;
+    size_t n = 0;
+    for (; start < end && n < NETWORK_NAME_MAX - 1; start++, n++) {
+        char c = path[start];
+        int fine = (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+        name[n] = fine ? c : '-';
+    }
+    name[n] = '\0';
+    return n > 0;
+}
+
 double ctl_now_ms(void)
 {
     return (double)clock_us() / 1e3;

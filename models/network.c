@@ -149,7 +149,11 @@ int labels_from_json(const char *text, size_t size, int classes, char ***out, in
         err_set(e, ERR_INPUT, "not a JSON array of strings");
         goto out;
     }
-    if (given != classes && given != 0) {
+    if (given > GRAPH_CHANNELS_MAX) {
+        err_set(e, ERR_TOO_LARGE, "%d labels, the limit is %d", given, GRAPH_CHANNELS_MAX);
+        goto out;
+    }
+    if (classes && given != classes && given != 0) {
         err_set(e, ERR_INPUT, "%d labels for %d classes", given, classes);
         goto out;
     }
@@ -197,6 +201,12 @@ static int labels_from_lines(const char *text, size_t size, int classes, char **
 {
     while (size && (text[size - 1] == '\n' || text[size - 1] == '\r'))
         size--;
+    if (!classes) {
+        for (size_t i = 0; i < size; i++)
+            classes += text[i] == '\n';
+        if (++classes > GRAPH_CHANNELS_MAX)
+            return err_set(e, ERR_TOO_LARGE, "%d labels, the limit is %d", classes, GRAPH_CHANNELS_MAX);
+    }
     char **labels = calloc((size_t)classes + 1, sizeof *labels);
     if (!labels)
         return err_set(e, ERR_MEMORY, "no memory for %d labels", classes);
@@ -268,31 +278,45 @@ failed:
     return NULL;
 }
 
-int network_labels_from_file(struct network *n, const char *path, struct err *e)
+/* Lines, or elements of a JSON array, however many there are. */
+static int labels_read(const char *text, size_t size, int classes, char ***out, int *count, struct err *e)
 {
-    const int classes = n->graph.nodes[n->graph.output].c;
-    size_t size;
-    char *text = read_text(path, &size, e);
-    if (!text)
-        return err_prefix(e, "%s", path);
     const size_t bom = size >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
     size_t first = bom;
     while (first < size && strchr(" \t\r\n", text[first]) && text[first])
         first++;
-
-    char **labels = NULL;
-    int count = 0, r;
     if (first < size && text[first] == '[')
-        r = labels_from_json(text + bom, size - bom, classes, &labels, &count, e);
-    else
-        r = labels_from_lines(text + bom, size - bom, classes, &labels, &count, e);
+        return labels_from_json(text + bom, size - bom, classes, out, count, e);
+    return labels_from_lines(text + bom, size - bom, classes, out, count, e);
+}
+
+int labels_from_file(const char *path, int classes, char ***out, int *count, struct err *e)
+{
+    size_t size;
+    char *text = read_text(path, &size, e);
+    if (!text)
+        return err_prefix(e, "%s", path);
+    char **labels = NULL;
+    int n = 0, r = labels_read(text, size, classes, &labels, &n, e);
     free(text);
-    if (r == 0 && count != classes)
-        r = err_set(e, ERR_INPUT, "%d labels for %d classes", count, classes);
+    if (r == 0 && (n == 0 || (classes && n != classes)))
+        r = classes ? err_set(e, ERR_INPUT, "%d labels for %d classes", n, classes)
+                    : err_set(e, ERR_INPUT, "there are no labels in it");
     if (r) {
-        labels_free(labels, count);
+        labels_free(labels, n);
         return err_prefix(e, "%s", path);
     }
+    *out = labels;
+    *count = n;
+    return 0;
+}
+
+int network_labels_from_file(struct network *n, const char *path, struct err *e)
+{
+    char **labels;
+    int count;
+    if (labels_from_file(path, n->graph.nodes[n->graph.output].c, &labels, &count, e) != 0)
+        return -1;
     labels_free(n->labels, n->label_count);
     n->labels = labels;
     n->label_count = count;

@@ -63,7 +63,10 @@ size_t weight_bytes(enum precision p);
    them. On success the network owns the labels. */
 int network_labels_from_file(struct network *n, const char *path, struct err *e);
 
-/* A JSON array of `classes` labels, or of none. On success the caller owns *out and ends it with labels_free. */
+/* The same as a list: classes of them, or (0) as many as there are, at least one. The caller ends *out with labels_free. */
+int labels_from_file(const char *path, int classes, char ***out, int *count, struct err *e);
+
+/* A JSON array of `classes` labels (0: of any number), or of none. On success the caller owns *out and ends it with labels_free. */
 int labels_from_json(const char *text, size_t size, int classes, char ***out, int *count, struct err *e);
 void labels_free(char **labels, int count); /* NULL is fine */
 int labels_copy(const struct network *from, struct network *to, struct err *e); /* to has none; on failure it may have some */
