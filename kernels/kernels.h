@@ -14,6 +14,7 @@ struct gemm_s16;
 struct gemm_f32;
 struct vector_ops;
 struct winograd_ops;
+struct channel_ops;
 
 struct kernels {
     const char *name;           /* what users write in `kernels = NAME`; NULL ends the table */
@@ -22,7 +23,8 @@ struct kernels {
     const struct gemm_f32 *const *f32; /* float x (float, half or int8 weights), likewise */
     const struct gemm_f32 *const *f16; /* half x half in half arithmetic, likewise; NULL: f32 computes fp16 too */
     const struct vector_ops *ops;
-    const struct winograd_ops *winograd;
+    const struct winograd_ops *winograd; /* NULL: every convolution goes the direct way */
+    const struct channel_ops *channels; /* of training */
     const struct gemm_s16 *const *s16; /* int16 x int16, for Winograd in int8; NULL where the direct way is as fast */
 };
 

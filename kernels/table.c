@@ -92,35 +92,35 @@ static const struct gemm_f32 *const f16_ref[] = {&f16_4x8_ref, &f16_4x8c2_ref, N
 const struct kernels kernels_table[] = {
 #ifdef HAVE_AVX512_FP16
     {"avx512_fp16", CPU_AVX2 | CPU_AVX512_VNNI | CPU_AVX512_FP16, s8_vnni, f32_avx512, f16_avx512, &vector_ops__avx2,
-     &winograd_ops__avx512, s16_vnni},
+     &winograd_ops__avx512, &channel_ops__avx512, s16_vnni},
 #endif
 #ifdef HAVE_AVX512
-    {"avx512_vnni", CPU_AVX2 | CPU_AVX512_VNNI, s8_vnni, f32_avx512, NULL, &vector_ops__avx2, &winograd_ops__avx512, s16_vnni},
+    {"avx512_vnni", CPU_AVX2 | CPU_AVX512_VNNI, s8_vnni, f32_avx512, NULL, &vector_ops__avx2, &winograd_ops__avx512, &channel_ops__avx512, s16_vnni},
 #endif
 #ifdef HAVE_AVX_VNNI
-    {"avx_vnni", CPU_AVX2 | CPU_AVX_VNNI, s8_avx_vnni, f32_avx2, NULL, &vector_ops__avx2, &winograd_ops__avx2, NULL},
+    {"avx_vnni", CPU_AVX2 | CPU_AVX_VNNI, s8_avx_vnni, f32_avx2, NULL, &vector_ops__avx2, &winograd_ops__avx2, &channel_ops__avx2, NULL},
 #endif
 #ifdef HAVE_AVX2
-    {"avx2", CPU_AVX2, s8_avx2, f32_avx2, NULL, &vector_ops__avx2, &winograd_ops__avx2, s16_avx2},
+    {"avx2", CPU_AVX2, s8_avx2, f32_avx2, NULL, &vector_ops__avx2, &winograd_ops__avx2, &channel_ops__avx2, s16_avx2},
 #endif
 #ifdef HAVE_NEON_I8MM
     {"neon_i8mm", CPU_NEON | CPU_NEON_HALF | CPU_NEON_I8MM, s8_neon_i8mm, f32_neon, f16_neon_half, &vector_ops__neon,
-     &winograd_ops__ref, NULL},
+     &winograd_ops__ref, &channel_ops__ref, NULL},
 #endif
 #ifdef HAVE_NEON_DOT
     {"neon_dot", CPU_NEON | CPU_NEON_HALF | CPU_NEON_DOT, s8_neon_dot, f32_neon, f16_neon_half, &vector_ops__neon,
-     &winograd_ops__ref, NULL},
+     &winograd_ops__ref, &channel_ops__ref, NULL},
 #endif
 #ifdef HAVE_NEON_HALF
-    {"neon_half", CPU_NEON | CPU_NEON_HALF, s8_neon, f32_neon, f16_neon_half, &vector_ops__neon, &winograd_ops__ref, s16_neon},
+    {"neon_half", CPU_NEON | CPU_NEON_HALF, s8_neon, f32_neon, f16_neon_half, &vector_ops__neon, &winograd_ops__ref, &channel_ops__ref, s16_neon},
 #endif
 #ifdef HAVE_NEON
-    {"neon_a53", CPU_NEON | CPU_CORTEX_A53, s8_neon_a53, f32_neon, NULL, &vector_ops__neon, &winograd_ops__ref, s16_neon},
-    {"neon", CPU_NEON, s8_neon, f32_neon, NULL, &vector_ops__neon, &winograd_ops__ref, s16_neon},
+    {"neon_a53", CPU_NEON | CPU_CORTEX_A53, s8_neon_a53, f32_neon, NULL, &vector_ops__neon, &winograd_ops__ref, &channel_ops__ref, s16_neon},
+    {"neon", CPU_NEON, s8_neon, f32_neon, NULL, &vector_ops__neon, &winograd_ops__ref, &channel_ops__ref, s16_neon},
 #endif
-    {"ref", 0, s8_ref, f32_ref, NULL, &vector_ops__ref, &winograd_ops__ref, s16_ref},       /* needs nothing, always there */
-    {"ref_half", 0, s8_ref, f32_ref, f16_ref, &vector_ops__ref, &winograd_ops__ref, NULL}, /* how half arithmetic rounds, on any machine */
-    {NULL, 0, NULL, NULL, NULL, NULL, NULL, NULL}};
+    {"ref", 0, s8_ref, f32_ref, NULL, &vector_ops__ref, &winograd_ops__ref, &channel_ops__ref, s16_ref},       /* needs nothing, always there */
+    {"ref_half", 0, s8_ref, f32_ref, f16_ref, &vector_ops__ref, &winograd_ops__ref, &channel_ops__ref, NULL}, /* how half arithmetic rounds, on any machine */
+    {NULL, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL}};
 
 const struct kernels *kernels_find(const char *name)
 {

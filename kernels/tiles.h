@@ -21,6 +21,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/channels.h"
+
 /* What the rows of an int8 tile hold; conv.c takes what U8 adds out of the bias. */
 enum a_form {
     A_S8,
@@ -139,6 +141,7 @@ void gemm_f16f16_4x8c2__ref(int taps, int channels, const void *const *rows, con
 void gemm_s16s16s32_4x8c1__ref(int channels, const int16_t *a, int count, const int16_t *b, int32_t *tile);
 extern const struct vector_ops vector_ops__ref;
 extern const struct winograd_ops winograd_ops__ref;
+extern const struct channel_ops channel_ops__ref;
 
 /* x86/ */
 void gemm_s16s8s32_6x16c2__avx2(int taps, int channels, const void *const *rows, const int8_t *b, int32_t *tile);
@@ -149,9 +152,11 @@ void gemm_f32s8_6x16__avx2(int taps, int channels, const void *const *rows, cons
 extern const struct vector_ops vector_ops__avx2;
 void gemm_s16s16s32_6x16c2__avx2(int channels, const int16_t *a, int count, const int16_t *b, int32_t *tile);
 extern const struct winograd_ops winograd_ops__avx2;
+extern const struct channel_ops channel_ops__avx2;
 void gemm_s16s16s32_14x32c2__avx512_vnni(int channels, const int16_t *a, int count, const int16_t *b, int32_t *tile);
 void gemm_s16s16s32_14x16c2__avx512_vnni(int channels, const int16_t *a, int count, const int16_t *b, int32_t *tile);
 extern const struct winograd_ops winograd_ops__avx512;
+extern const struct channel_ops channel_ops__avx512;
 void store_s8__avx512(const struct store_s8 *s, const int32_t *tile, int nr, int rows, int cols);
 void gemm_u8s8s8_6x64c4__avx512_vnni(int taps, int channels, const void *const *rows, const int8_t *b, const struct store_s8 *s,
                                      int count, int cols);
