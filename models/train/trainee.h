@@ -47,7 +47,7 @@ enum trainee_mode {
    as long as no partial sum exceeds 2^24. The zero of padding is 0.
 
    Calls of one step come from several threads at once, each with another part, 0 <= part < TRAINEE_PARTS: sums over the batch
-   belong to parts, and are to be added in their order. A part is always the same images. */
+   belong to parts, and are to be added in their order. */
 #define TRAINEE_PARTS 16
 struct trainee_hooks {
     void *user;
@@ -60,9 +60,10 @@ struct trainee_hooks {
        is what trainee_forward got. y may be a. Not called for shortcut and maxpool. A conv whose sums an add is to finish puts
        them out as they are. */
     void (*finish)(void *user, int node, int part, const float *a, const float *b, float *y, size_t pixels);
-    /* dy in; da, and for an add db, out: gradients of a and b; y is what finish wrote. da may be dy. */
-    void (*finish_backward)(void *user, int node, int part, const float *a, const float *b, const float *y, const float *dy,
-                            float *da, float *db, size_t pixels);
+    /* dy in; da, and for an add db, out: gradients of a and b. da may be dy. Called once for each pixel of a batch, finish may be
+       more often. The grad of a bias parameter is for the hooks to write. */
+    void (*finish_backward)(void *user, int node, int part, const float *a, const float *b, const float *dy, float *da, float *db,
+                            size_t pixels);
 };
 
 struct trainee_options {
@@ -76,7 +77,7 @@ struct trainee_options {
 };
 
 /* g is copied, and must have passed graph_check; it must not hold half nodes. Parameters are zero, gamma and running variance
- * one. */
+   one. */
 int trainee_new(const struct graph *g, const struct trainee_options *o, struct trainee **out, struct err *e);
 void trainee_free(struct trainee *t); /* NULL is fine */
 
