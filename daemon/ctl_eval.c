@@ -21,7 +21,7 @@ struct options {
 
 static const struct ctl_option options[] = {
     {"data", 'd', CTL_TEXT, offsetof(struct options, data), 0, 0, "DATA",
-     "images: a directory with labels.csv or a folder per class, or CIFAR-10 *.bin"},
+     "images: a directory with labels.csv or a folder per class, CIFAR-10 *.bin, or a tar archive of these"},
     {"limit", 0, CTL_INT, offsetof(struct options, limit), 1, 1e9, "N", "use N images, spread evenly over DATA (default: all)"},
     {"threads", 0, CTL_INT, offsetof(struct options, threads), 1, 256, "N",
      "images side by side, a thread each (default: all CPUs)"},

@@ -444,6 +444,15 @@ grep -q 'top-1' "$tmp/eval.md" && complain "top-1 is reported without labels"
 printf 'a.jpg,cat\n' >"$tmp/photos/labels.csv"
 expect 0 eval "$d/fp32.safetensors" --data "$tmp/photos" --json
 [ "$(values top1)" != null ] || complain "labels.csv is not heeded"
+if command -v tar >/dev/null; then
+    top1=$(values top1)
+    tar -C "$tmp" -cf "$tmp/photos.tar" photos
+    expect 0 eval "$d/fp32.safetensors" --data "$tmp/photos.tar" --json
+    [ "$(values top1)" = "$top1" ] || complain "photos in an archive are $(values top1) % right, $top1 % in their directory"
+    gzip -k "$tmp/photos.tar"
+    expect 1 eval "$d/fp32.safetensors" --data "$tmp/photos.tar.gz"
+    says "$tmp/photos.tar.gz: is compressed: unpack it first with gzip -d"
+fi
 cp "$tmp/labels" "$tmp/photos/b.jpg"
 printf 'b.jpg,cat\n' >>"$tmp/photos/labels.csv"
 expect 1 eval "$d/fp32.safetensors" --data "$tmp/photos" --report "$tmp/wrong.json"
