@@ -21,6 +21,7 @@ enum { CTL_DONE = 0, CTL_FAILED = 1, CTL_USAGE = 2 };
 
 int ctl_import(int argc, char **argv);
 int ctl_export(int argc, char **argv);
+int ctl_train(int argc, char **argv);
 int ctl_quantize(int argc, char **argv);
 int ctl_eval(int argc, char **argv);
 int ctl_bench(int argc, char **argv);

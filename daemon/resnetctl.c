@@ -17,6 +17,7 @@ static const struct command {
 } commands[] = {
     {"import", ctl_import, "turn a checkpoint into a model file"},
     {"export", ctl_export, "write a model file as ONNX for other runtimes"},
+    {"train", ctl_train, "train a network, fine-tune one, or teach one to be int8"},
     {"quantize", ctl_quantize, "make the fp16, hybrid or int8 file of a model"},
     {"eval", ctl_eval, "accuracy of models on images, and their agreement"},
     {"bench", ctl_bench, "how fast models run here"},

@@ -148,7 +148,7 @@ says frobnicate
 # Every option that a command explains is in the man page, and every one in the man page is explained.
 while read -r command; do
     expect 0 "$command" --help
-    sed -n 's/^ .*--\([a-z0-9-]*\).*/\1/p' "$tmp/out" >>"$tmp/options"
+    sed -n 's/^  ... --\([a-z0-9-]*\).*/\1/p' "$tmp/out" >>"$tmp/options"
     grep -q "^\.Cm .*$command" "$src/docs/resnetctl.1" || complain "the man page lacks the command $command"
     expect 2 "$command" --no-such-option
     says no-such-option
