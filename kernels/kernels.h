@@ -23,7 +23,7 @@ struct kernels {
     const struct gemm_f32 *const *f32; /* float x (float, half or int8 weights), likewise */
     const struct gemm_f32 *const *f16; /* half x half in half arithmetic, likewise; NULL: f32 computes fp16 too */
     const struct vector_ops *ops;
-    const struct winograd_ops *winograd; /* NULL: every convolution goes the direct way */
+    const struct winograd_ops *winograd;
     const struct channel_ops *channels; /* of training */
     const struct gemm_s16 *const *s16; /* int16 x int16, for Winograd in int8; NULL where the direct way is as fast */
 };

@@ -91,7 +91,7 @@ static int choose_tile(struct winograd *w, const struct kernels *k)
 
 int winograd_plan(struct winograd *w, const struct kernels *k, enum precision p, const struct conv_shape *s)
 {
-    if (!k->winograd || (p == PRECISION_FP16 && k->f16)) /* half arithmetic is faster */
+    if (p == PRECISION_FP16 && k->f16) /* half arithmetic is faster */
         return 0;
     if (s->kernel_h != 3 || s->kernel_w != 3 || s->stride_h != 1 || s->stride_w != 1 || s->groups != 1 || s->in_c % LANES != 0 ||
         s->out_c < LANES || s->in_c > WEIGHTS_MAX_ON_WAY / s->out_c)

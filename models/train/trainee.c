@@ -68,10 +68,7 @@ int trainee_new(const struct graph *g, const struct trainee_options *o, struct t
     t->pool = o->pool;
     t->threads = o->pool ? (int)pthreadpool_get_threads_count(o->pool) : 1;
     t->kernels = o->kernels ? o->kernels : kernels_pick(cpu_features(), NULL);
-    t->direct = *t->kernels;
-    t->direct.winograd = NULL;
-    t->hooks = o->hooks;
-    t->batch_norm = o->batch_norm && !o->hooks;
+    t->batch_norm = o->batch_norm;
     t->eps = o->norm_eps > 0 ? o->norm_eps : 1e-5;
     t->momentum = o->norm_momentum > 0 ? o->norm_momentum : 0.1;
     t->bytes = sizeof *t;
@@ -177,18 +174,14 @@ static void run_prepare(void *job, size_t thread)
         struct linear *l = t->units[i].linear;
         if (!l)
             continue;
-        const float *weight = t->hooks ? l->used : l->weight->value;
+        const float *weight = l->weight->value;
         if (j->backward) {
             if (l->to_input)
                 l->to_input = conv_to_input_init(l->input_memory, t->kernels, &l->s, weight, turned);
             continue;
         }
-        if (t->hooks)
-            t->hooks->weights(t->hooks->user, i, l->weight->value, l->used);
-        l->conv = conv_init(l->memory, t->hooks ? &t->direct : t->kernels, PRECISION_FP32, &l->s,
-                            &(struct conv_params){.weight = weight});
-        if (!t->hooks)
-            norm_start(t, l, t->units[i].n->c);
+        l->conv = conv_init(l->memory, t->kernels, PRECISION_FP32, &l->s, &(struct conv_params){.weight = weight});
+        norm_start(t, l, t->units[i].n->c);
     }
 }
 
@@ -245,12 +238,6 @@ void trainee_backward(struct trainee *t, const float *dlogits)
             norm_backward(t, t->units[node].linear, t->units[node].n->c, r->parts, pixels_of_batch(t, node));
         }
         run(&(struct job){.t = t, .region = region}, run_finish);
-        for (int i = 0; i < r->nodes.count && t->hooks; i++) {
-            const int node = r->nodes.nodes[i];
-            const struct linear *l = t->units[node].linear;
-            if (l)
-                t->hooks->weights_backward(t->hooks->user, node, l->weight->value, l->weight->grad);
-        }
     }
 }
 
@@ -282,9 +269,7 @@ void trainee_output(struct trainee *t, int node, int index, float *y)
     const struct unit *u = &t->units[node];
     const size_t at = (size_t)index * u->elements;
     const struct linear *l = u->linear;
-    if (t->hooks && (l || node == 0))
-        t->hooks->finish(t->hooks->user, node, 0, node == 0 ? t->x + at : u->out + at, NULL, y, u->pixels);
-    else if (l)
+    if (l)
         t->kernels->channels->affine(u->pixels, u->n->c, u->out + at, l->mult, l->shift, NULL, u->n->relu, y);
     else
         memcpy(y, node == 0 ? t->x + at : u->out + at, u->elements * sizeof *y);

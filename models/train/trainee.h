@@ -42,38 +42,17 @@ enum trainee_mode {
     TRAINEE_EVAL    /* the same, without keeping what a backward needs */
 };
 
-/* A way in for quantisation-aware training: with hooks there is neither batch norm, bias nor ReLU, and what a node puts out is
-   what finish makes of its sums. Values may be integers held in floats: convolutions then go the direct way, whose sums are exact
-   as long as no partial sum exceeds 2^24. The zero of padding is 0.
-
-   Calls of one step come from several threads at once, each with another part, 0 <= part < TRAINEE_PARTS: sums over the batch
-   belong to parts, and are to be added in their order. */
+/* Images of a batch belong to parts, at most this many: what is summed over images is summed within parts, and these are added in
+   their order. */
 #define TRAINEE_PARTS 16
-struct trainee_hooks {
-    void *user;
-    /* Start of each forward, node by node, on one thread at a time per node: the weights [o][depth] that a conv or dense uses,
-       from its parameter. */
-    void (*weights)(void *user, int node, const float *value, float *used);
-    /* End of each backward: grad [o][depth], of the used weights, becomes that of the parameter, in place. */
-    void (*weights_backward)(void *user, int node, const float *value, float *grad);
-    /* y [pixels][c] of a node: conv, dense: a are its sums; avgpool: the sums over all pixels; add: a and b its inputs; input: a
-       is what trainee_forward got. y may be a. Not called for shortcut and maxpool. A conv whose sums an add is to finish puts
-       them out as they are. */
-    void (*finish)(void *user, int node, int part, const float *a, const float *b, float *y, size_t pixels);
-    /* dy in; da, and for an add db, out: gradients of a and b. da may be dy. Called once for each pixel of a batch, finish may be
-       more often. The grad of a bias parameter is for the hooks to write. */
-    void (*finish_backward)(void *user, int node, int part, const float *a, const float *b, const float *dy, float *da, float *db,
-                            size_t pixels);
-};
 
 struct trainee_options {
-    int batch;                         /* images of a step, at most; 1 to TRAINEE_BATCH_MAX */
-    struct pthreadpool *pool;          /* runs the loops (borrowed); NULL: this thread alone */
-    const struct kernels *kernels;     /* NULL: the best that this machine can run */
-    int batch_norm;                    /* behind each convolution; else they have a bias */
-    double norm_eps;                   /* 0: 1e-5 */
-    double norm_momentum;              /* share of the new statistics in the running ones; 0: 0.1 */
-    const struct trainee_hooks *hooks; /* NULL: none. Borrowed, must outlive it; not with batch_norm */
+    int batch;                     /* images of a step, at most; 1 to TRAINEE_BATCH_MAX */
+    struct pthreadpool *pool;      /* runs the loops (borrowed); NULL: this thread alone */
+    const struct kernels *kernels; /* NULL: the best that this machine can run */
+    int batch_norm;                /* behind each convolution; else they have a bias */
+    double norm_eps;               /* 0: 1e-5 */
+    double norm_momentum;          /* share of the new statistics in the running ones; 0: 0.1 */
 };
 
 /* g is copied, and must have passed graph_check; it must not hold half nodes. Parameters are zero, gamma and running variance

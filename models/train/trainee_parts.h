@@ -42,7 +42,6 @@ struct linear {
     size_t sums_at; /* among those of its region */
     int normed;
     struct parameter *weight, *bias, *gamma, *beta, *mean, *var; /* bias or the others */
-    float *used;                                                 /* weights with hooks, else NULL */
     /* [c] each. y = z * mult + shift, and the gradient of z (channels.h); center is what sums are taken around */
     float *mult, *shift, *center, *of_gradient, *of_z, *constant;
     double *inverse; /* 1 / standard deviation */
@@ -56,7 +55,6 @@ struct unit {
     int learns;            /* 1: parameters in it or before it, so it wants a gradient */
     struct linear *linear; /* NULL: none */
     float *out;            /* [batch][elements]: plain sums of a conv or dense, what the others put out; NULL for the input */
-    float *sums;           /* [batch][c] of an avgpool with hooks */
     float *gradient;       /* [batch][elements], or NULL: it is always another's */
     int holder;            /* index of the node whose buffer has its whole gradient; -1: it wants none */
     struct edge edges[2];
@@ -74,17 +72,14 @@ struct region {
     struct list complete; /* conv and dense whose gradients are complete at its end */
     int parts, chunk;     /* of images; images at a time */
     size_t sums;          /* floats of one part's gradients of weights */
-    size_t slot;          /* floats; scratch is GRADIENT_SLOTS, one for each input, then what kernels take */
+    size_t slot;          /* floats; scratch is one for a gradient, one for each input, then what kernels take */
 };
-#define GRADIENT_SLOTS 2
 
 struct trainee {
     struct graph g;
     int batch, threads;
     struct pthreadpool *pool;
     const struct kernels *kernels;
-    struct kernels direct; /* without Winograd: of forward convolutions with hooks */
-    const struct trainee_hooks *hooks;
     int batch_norm;
     double eps, momentum;
     struct unit *units;     /* [g.count] */

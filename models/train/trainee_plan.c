@@ -29,16 +29,10 @@ void *trainee_take(struct trainee *t, size_t bytes)
     return p;
 }
 
-/* Whether a node's output is made from its sums whenever it is read. */
-static int is_finished_late(const struct trainee *t, int node)
-{
-    return t->units[node].linear || (t->hooks && node == 0);
-}
-
 int fused_input(const struct trainee *t, int node)
 {
     const struct node *n = t->units[node].n;
-    if (t->hooks || n->op != OP_ADD || n->in[0] == n->in[1])
+    if (n->op != OP_ADD || n->in[0] == n->in[1])
         return -1;
     for (int k = 0; k < 2; k++)
         if (t->units[n->in[k]].linear && !t->units[n->in[k]].n->relu)
@@ -85,15 +79,15 @@ static void fill_region(const struct trainee *t, int region, struct region *r, i
             append(&r->nodes, i);
             for (int k = 0; k < inputs_of(u->n); k++) {
                 const int in = u->n->in[k];
-                if (!is_finished_late(t, in))
+                if (!t->units[in].linear)
                     continue;
                 if (k != fused_input(t, i))
                     append(&r->inputs, in);
-                if (u->linear || u->n->op == OP_MAXPOOL || (t->hooks && u->n->op == OP_ADD))
+                if (u->linear || u->n->op == OP_MAXPOOL)
                     append(&r->again, in);
             }
         }
-        if (u->linear && earliest[i] == region && !t->hooks)
+        if (u->linear && earliest[i] == region)
             append(&r->complete, i);
     }
 }
@@ -134,15 +128,17 @@ static int make_regions(struct trainee *t)
 /* The walk backwards, to see whose gradient lies where. */
 static void follow_gradients(struct trainee *t)
 {
-    for (int i = 0; i < t->g.count; i++)
-        t->units[i].holder = -1;
+    for (int i = 0; i < t->g.count; i++) {
+        struct unit *u = &t->units[i];
+        u->holder = u->edges[0].from = u->edges[1].from = -1;
+    }
     t->units[t->g.output].holder = t->g.output;
     for (int region = t->region_count - 1; region >= 0; region--) {
         const struct list *nodes = &t->regions[region].nodes;
         for (int j = nodes->count - 1; j >= 0; j--) {
             struct unit *u = &t->units[nodes->nodes[j]];
             /* What an add hands on: its own gradient, which a ReLU puts into its own buffer. */
-            const int shared = u->n->op == OP_ADD && !t->hooks;
+            const int shared = u->n->op == OP_ADD;
             const int source = u->n->relu ? nodes->nodes[j] : u->holder;
             for (int k = 0; k < inputs_of(u->n); k++) {
                 const int in = u->n->in[k];
@@ -160,7 +156,7 @@ static void follow_gradients(struct trainee *t)
 static int has_gradient(const struct trainee *t, int node)
 {
     const struct unit *u = &t->units[node];
-    if (node == t->g.output || (u->n->op == OP_ADD && u->n->relu && u->learns && !t->hooks))
+    if (node == t->g.output || (u->n->op == OP_ADD && u->n->relu && u->learns))
         return 1;
     for (int i = node + 1; i < t->g.count; i++)
         for (int k = 0; k < inputs_of(t->units[i].n); k++)
@@ -205,7 +201,7 @@ static void size_region(struct trainee *t, struct region *r)
             work = larger(work, conv_to_input_scratch_bytes(l->to_input, r->chunk));
     }
     const int slots = r->inputs.count > r->again.count ? r->inputs.count : r->again.count;
-    t->scratch_bytes = larger(t->scratch_bytes, (size_t)(slots + GRADIENT_SLOTS) * r->slot * sizeof(float) + work);
+    t->scratch_bytes = larger(t->scratch_bytes, (size_t)(slots + 1) * r->slot * sizeof(float) + work);
 }
 
 static float *take_floats(struct trainee *t, size_t count)
@@ -220,7 +216,7 @@ static int make_linear(struct trainee *t, struct unit *u)
     const size_t c = (size_t)n->c;
     l->s = (struct conv_shape){in->h,       in->w,       in->c,       n->h,       n->w,        n->c,     n->kernel_h,
                                n->kernel_w, n->stride_h, n->stride_w, n->pad_top, n->pad_left, n->groups};
-    const struct kernels *k = t->hooks ? &t->direct : t->kernels;
+    const struct kernels *k = t->kernels;
     float **factors[] = {&l->mult, &l->shift, &l->center, &l->of_gradient, &l->of_z, &l->constant};
     for (size_t i = 0; i < sizeof factors / sizeof *factors; i++)
         if (!(*factors[i] = take_floats(t, c)))
@@ -229,8 +225,6 @@ static int make_linear(struct trainee *t, struct unit *u)
     l->moments = trainee_take(t, 2 * TRAINEE_PARTS * c * sizeof(double));
     l->memory = trainee_take(t, conv_bytes(k, PRECISION_FP32, &l->s));
     if (!l->inverse || !l->moments || !l->memory)
-        return -1;
-    if (t->hooks && !(l->used = take_floats(t, (size_t)l->weight->count)))
         return -1;
     /* Packed once now, because only then is the scratch known that they take. */
     l->conv = conv_init(l->memory, k, PRECISION_FP32, &l->s, &(struct conv_params){.weight = l->weight->value});
@@ -267,8 +261,6 @@ int trainee_plan(struct trainee *t, struct err *e)
         const size_t all = (size_t)t->batch * u->elements;
         if (i > 0)
             bad = !(u->out = take_floats(t, all));
-        if (!bad && t->hooks && u->n->op == OP_AVGPOOL)
-            bad = !(u->sums = take_floats(t, all));
         if (!bad && has_gradient(t, i))
             bad = !(u->gradient = take_floats(t, all));
     }

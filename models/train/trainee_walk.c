@@ -13,18 +13,16 @@ struct walk {
     const struct region *r;
     const struct list *slots; /* whose outputs are in slots now */
     int part, first, count;
-    float *gradients[GRADIENT_SLOTS], *slot;
+    float *dz, *slot;
     void *work;
 };
 
 static struct walk walk_of(struct trainee *t, int region, int part, int first, int count, const struct list *slots, char *scratch)
 {
     struct walk w = {.t = t, .r = &t->regions[region], .slots = slots, .part = part, .first = first, .count = count};
-    float *at = (float *)(void *)scratch;
-    for (int i = 0; i < GRADIENT_SLOTS; i++, at += w.r->slot)
-        w.gradients[i] = at;
-    w.slot = at;
-    w.work = at + (size_t)slots->count * w.r->slot;
+    w.dz = (float *)(void *)scratch;
+    w.slot = w.dz + w.r->slot;
+    w.work = w.slot + (size_t)slots->count * w.r->slot;
     return w;
 }
 
@@ -49,11 +47,6 @@ static void finish(const struct walk *w, int node, float *y)
 {
     struct trainee *t = w->t;
     const struct unit *u = &t->units[node];
-    if (t->hooks) {
-        const float *a = node == 0 ? t->x + (size_t)w->first * u->elements : here(w, u->out, node);
-        t->hooks->finish(t->hooks->user, node, w->part, a, NULL, y, pixels_of(w, node));
-        return;
-    }
     const struct linear *l = u->linear;
     t->kernels->channels->affine(pixels_of(w, node), u->n->c, here(w, u->out, node), l->mult, l->shift, NULL, u->n->relu, y);
 }
@@ -93,9 +86,7 @@ static void add_forward(const struct walk *w, int node)
     const struct unit *u = &t->units[node];
     const int fused = fused_input(t, node);
     float *y = here(w, u->out, node);
-    if (t->hooks) {
-        t->hooks->finish(t->hooks->user, node, w->part, output(w, u->n->in[0]), output(w, u->n->in[1]), y, pixels_of(w, node));
-    } else if (fused < 0) {
+    if (fused < 0) {
         t->kernels->channels->sum_of(floats_of(w, node), output(w, u->n->in[0]), output(w, u->n->in[1]), u->n->relu, y);
     } else {
         const int in = u->n->in[fused];
@@ -103,25 +94,6 @@ static void add_forward(const struct walk *w, int node)
         t->kernels->channels->affine(pixels_of(w, node), u->n->c, here(w, t->units[in].out, in), l->mult, l->shift,
                                      output(w, u->n->in[!fused]), u->n->relu, y);
     }
-}
-
-static void avgpool_forward(const struct walk *w, int node)
-{
-    struct trainee *t = w->t;
-    const struct unit *u = &t->units[node];
-    const size_t c = (size_t)u->n->c, pixels = t->units[u->n->in[0]].pixels;
-    const float *x = output(w, u->n->in[0]), share = t->hooks ? 1 : 1 / (float)pixels;
-    float *y = here(w, t->hooks ? u->sums : u->out, node);
-    for (int i = 0; i < w->count; i++, y += c) {
-        memset(y, 0, c * sizeof *y);
-        for (size_t p = 0; p < pixels; p++, x += c)
-            for (size_t j = 0; j < c; j++)
-                y[j] += x[j];
-        for (size_t j = 0; j < c; j++)
-            y[j] *= share;
-    }
-    if (t->hooks)
-        t->hooks->finish(t->hooks->user, node, w->part, here(w, u->sums, node), NULL, here(w, u->out, node), (size_t)w->count);
 }
 
 static struct pool_shape pool_shape(const struct trainee *t, const struct node *n)
@@ -156,7 +128,8 @@ void region_forward(struct trainee *t, int region, int part, int first, int coun
             add_forward(&w, node);
             break;
         case OP_AVGPOOL:
-            avgpool_forward(&w, node);
+            avgpool_run(t->kernels, PRECISION_FP32, (int)t->units[n->in[0]].pixels, n->c, NULL, NULL, output(&w, n->in[0]), y,
+                        count, 0, 1);
             break;
         case OP_MAXPOOL: {
             const struct pool_shape s = pool_shape(t, n);
@@ -204,22 +177,14 @@ static float *after(const struct walk *w, int node, int input)
     return here(w, w->t->units[to].gradient, to);
 }
 
-static int wanted(const struct walk *w, int node, int input)
-{
-    return w->t->units[w->t->units[node].n->in[input]].learns;
-}
-
 static void linear_backward(const struct walk *w, int node, int more)
 {
     struct trainee *t = w->t;
     const struct unit *u = &t->units[node];
     struct linear *l = u->linear;
-    float *z = here(w, u->out, node), *dz = w->gradients[0];
-    if (t->hooks)
-        t->hooks->finish_backward(t->hooks->user, node, w->part, z, NULL, gradient(w, node), dz, NULL, pixels_of(w, node));
-    else
-        t->kernels->channels->affine_gradient(pixels_of(w, node), u->n->c, z, l->mult, l->shift, u->n->relu, gradient(w, node),
-                                              l->of_gradient, l->of_z, l->constant, dz);
+    float *z = here(w, u->out, node), *dz = w->dz;
+    t->kernels->channels->affine_gradient(pixels_of(w, node), u->n->c, z, l->mult, l->shift, u->n->relu, gradient(w, node),
+                                          l->of_gradient, l->of_z, l->constant, dz);
     float *sums = t->weight_sums + (size_t)w->part * w->r->sums + l->sums_at;
     conv_to_weights_run(&l->to_weights, output(w, u->n->in[0]), dz, w->count, more, sums, w->work);
     if (l->to_input)
@@ -230,40 +195,24 @@ static void add_backward(const struct walk *w, int node)
 {
     struct trainee *t = w->t;
     const struct unit *u = &t->units[node];
-    const float *dy = gradient(w, node), *handed[2] = {dy, dy};
-    if (t->hooks) {
-        t->hooks->finish_backward(t->hooks->user, node, w->part, output(w, u->n->in[0]), output(w, u->n->in[1]), dy,
-                                  w->gradients[0], w->gradients[1], pixels_of(w, node));
-        handed[0] = w->gradients[0];
-        handed[1] = w->gradients[1];
-    } else if (u->n->relu) {
+    const float *dy = gradient(w, node);
+    if (u->n->relu) {
         float *masked = here(w, u->gradient, node);
         t->kernels->channels->mask(floats_of(w, node), here(w, u->out, node), dy, masked);
-        handed[0] = handed[1] = masked;
+        dy = masked;
     }
     for (int k = 0; k < 2; k++) {
-        if (!wanted(w, node, k))
-            continue;
         const float *there = before(w, node, k);
-        float *to = after(w, node, k);
-        if (there)
-            t->kernels->channels->sum_of(floats_of(w, node), there, handed[k], 0, to);
-        else if (t->hooks)
-            memcpy(to, handed[k], floats_of(w, node) * sizeof *to);
+        if (t->units[u->n->in[k]].learns && there)
+            t->kernels->channels->sum_of(floats_of(w, node), there, dy, 0, after(w, node, k));
     }
 }
 
 static void avgpool_backward(const struct walk *w, int node)
 {
-    struct trainee *t = w->t;
-    const struct unit *u = &t->units[node];
-    const size_t c = (size_t)u->n->c, pixels = t->units[u->n->in[0]].pixels;
-    const float *dy = gradient(w, node), *there = before(w, node, 0), share = t->hooks ? 1 : 1 / (float)pixels;
-    if (t->hooks) {
-        t->hooks->finish_backward(t->hooks->user, node, w->part, here(w, u->sums, node), NULL, dy, w->gradients[0], NULL,
-                                  (size_t)w->count);
-        dy = w->gradients[0];
-    }
+    const struct unit *u = &w->t->units[node];
+    const size_t c = (size_t)u->n->c, pixels = w->t->units[u->n->in[0]].pixels;
+    const float *dy = gradient(w, node), *there = before(w, node, 0), share = 1 / (float)pixels;
     float *to = after(w, node, 0);
     for (int i = 0; i < w->count; i++, dy += c)
         for (size_t p = 0; p < pixels; p++, to += c)
