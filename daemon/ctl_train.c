@@ -116,6 +116,8 @@ static int check_usage(const struct train_options *o)
         return ctl_wrong(u, "--arch, --from and --qat exclude each other");
     if (o->validate && o->share >= 0)
         return ctl_wrong(u, "--validate and --validation-share exclude each other");
+    if (!o->replace != !o->replace_indices)
+        return ctl_wrong(u, "--replace and --replace-indices belong together");
     if (o->schedule && schedule_parse(o->schedule, &shape, &e) != 0)
         return ctl_wrong(u, "%s", e.text);
     if (o->name && name_check(o->name, &e) != 0)

@@ -21,7 +21,7 @@
 /* Numbers below zero and NULL: not given. train_options_default fills in what a training decides by. */
 struct train_options {
     const char *arch, *from, *qat, *resume; /* one of the first three is set, also after resuming */
-    const char *data, *validate, *output, *log, *name, *labels, *preprocess, *teacher, *schedule;
+    const char *data, *validate, *replace, *replace_indices, *output, *log, *name, *labels, *preprocess, *teacher, *schedule;
     int epochs, batch, cutout, pad, no_flip, seed, threads, weight_bits, freeze, json;
     double share, rate, weight_decay, smoothing, mixup;
 };

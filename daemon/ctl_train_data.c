@@ -45,9 +45,14 @@ static int is_raw(const char *data, int *raw, struct err *e)
 {
     struct dataset *d;
     struct sample s;
-    if (dataset_open(data, NULL, 0, &d, e) != 0)
+    char **names = NULL;
+    int count = 0, rc = dataset_class_names(data, &names, &count, e);
+    if (rc == 0)
+        rc = dataset_open(data, names, count, &d, e);
+    labels_free(names, count);
+    if (rc != 0)
         return -1;
-    int rc = dataset_count(d) > 0 ? dataset_read(d, 0, &s, e) : err_set(e, ERR_NOT_FOUND, "%s: there are no images", data);
+    rc = dataset_count(d) > 0 ? dataset_read(d, 0, &s, e) : err_set(e, ERR_NOT_FOUND, "%s: there are no images", data);
     *raw = rc == 0 && s.pixels != NULL;
     dataset_close(d);
     return rc;
@@ -113,19 +118,39 @@ static void show_reading(void *user, int done, int count)
     progress_step(&r->progress, done);
 }
 
+/* What both of the next two read with; *reading is theirs. */
+static struct image_reader reader_of(const struct train *t, struct reading *reading)
+{
+    const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    *reading = (struct reading){.t = t};
+    return (struct image_reader){.width = t->width,
+                                 .height = t->height,
+                                 .pixels = read_pixels,
+                                 .progress = show_reading,
+                                 .user = reading,
+                                 .pool = t->pool,
+                                 .bytes_max = pages > 0 && page > 0 ? (size_t)pages / 2 * (size_t)page : 0};
+}
+
 static int read_images(const struct train *t, const char *data, char *const *labels, int count, struct image_set **out,
                        struct err *e)
 {
-    const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
-    struct reading reading = {.t = t};
-    const struct image_reader reader = {.width = t->width,
-                                        .height = t->height,
-                                        .pixels = read_pixels,
-                                        .progress = show_reading,
-                                        .user = &reading,
-                                        .pool = t->pool,
-                                        .bytes_max = pages > 0 && page > 0 ? (size_t)pages / 2 * (size_t)page : 0};
+    struct reading reading;
+    const struct image_reader reader = reader_of(t, &reading);
     const int rc = image_set_open(data, labels, count, &reader, out, e);
+    if (reading.started)
+        progress_end(&reading.progress);
+    return rc;
+}
+
+/* Better copies of some images, in their place. */
+static int replace_images(const struct train *t, struct err *e)
+{
+    struct reading reading;
+    const struct image_reader reader = reader_of(t, &reading);
+    if (!t->o.replace)
+        return 0;
+    const int rc = image_set_replace(t->set, t->o.replace, t->o.replace_indices, &reader, e);
     if (reading.started)
         progress_end(&reading.progress);
     return rc;
@@ -181,6 +206,8 @@ static int open_images(struct train *t, struct err *e)
     else if (rc == 0)
         rc = read_images(t, t->o.data, labels, count, &t->set, e);
     labels_free(labels, count);
+    if (rc == 0)
+        rc = replace_images(t, e);
     if (rc == 0 && !labels && t->o.from)
         rc = adopt_order(t->set, &t->source, e);
     if (rc != 0)

@@ -20,11 +20,14 @@ static const struct ctl_option options[] = {
     {"qat", 0, CTL_TEXT, AT(qat), 0, 0, "MODEL", "or: teach this fp32 model to be int8"},
     {"resume", 0, CTL_TEXT, AT(resume), 0, 0, "FILE", "or: go on from DIR/checkpoint.safetensors; no other option is needed"},
     {"data", 'd', CTL_TEXT, AT(data), 0, 0, "DATA",
-     "images to learn from: a folder per class, a directory with labels.csv, or CIFAR-10 *.bin"},
+     "images to learn from: a folder per class, a directory with labels.csv, CIFAR-10 *.bin, or a tar archive of these"},
     {"output", 'o', CTL_TEXT, AT(output), 0, 0, "DIR", "the model directory to make"},
     {"validate", 0, CTL_TEXT, AT(validate), 0, 0, "DATA", "images to measure accuracy with"},
     {"validation-share", 0, CTL_NUMBER, AT(share), 0, 90, "P",
      "or: hold back P percent of DATA for it (default 10; 0 where DATA has a test_batch.bin, which then serves)"},
+    {"replace", 0, CTL_TEXT, AT(replace), 0, 0, "DATA", "better copies of some images of --data, put in their place"},
+    {"replace-indices", 0, CTL_TEXT, AT(replace_indices), 0, 0, "FILE",
+     "which: line N is the number of the image that copy N replaces"},
     {"epochs", 0, CTL_INT, AT(epochs), 1, 100000, "N", "times that every image is seen (default 40; --from 20; --qat 6)"},
     {"batch", 0, CTL_INT, AT(batch), 1, FEED_BATCH_MAX, "N", "images of a step (default 128; --from 32)"},
     {"lr", 0, CTL_NUMBER, AT(rate), 0, 100, "R",
@@ -55,10 +58,10 @@ static const struct ctl_option options[] = {
 
 const struct ctl_usage train_usage = {
     "train --arch NAME | --from MODEL | --qat MODEL | --resume FILE --data DATA -o DIR [--validate DATA | --validation-share P]\n"
-    "       [--epochs N] [--batch N] [--lr R] [--schedule onecycle|cosine] [--weight-decay W] [--label-smoothing S] [--mixup A]\n"
-    "       [--cutout N] [--pad N] [--no-flip] [--teacher MODEL] [--weight-bits N] [--freeze N] [--labels FILE] [--preprocess "
-    "P]\n"
-    "       [--name N] [--seed S] [--threads N] [--log FILE.csv] [--json]",
+    "       [--replace DATA --replace-indices FILE] [--epochs N] [--batch N] [--lr R] [--schedule onecycle|cosine]\n"
+    "       [--weight-decay W] [--label-smoothing S] [--mixup A] [--cutout N] [--pad N] [--no-flip] [--teacher MODEL]\n"
+    "       [--weight-bits N] [--freeze N] [--labels FILE] [--preprocess P] [--name N] [--seed S] [--threads N]\n"
+    "       [--log FILE.csv] [--json]",
     "Trains a ResNet on labelled images and writes it as a model directory: fp32, fp16, hybrid and int8. After each epoch\n"
     "DIR/checkpoint.safetensors is what --resume goes on from.",
     options, 0, 0};
@@ -80,8 +83,8 @@ const struct train_options train_options_unset = {.epochs = -1,
 /* What may differ when a training is gone on with: where things are, and what does not change the weights. */
 static int is_local(const struct ctl_option *o)
 {
-    static const size_t local[] = {AT(resume),  AT(data), AT(validate), AT(output),    AT(log),
-                                   AT(threads), AT(json), AT(labels),   AT(preprocess)};
+    static const size_t local[] = {AT(resume), AT(data),    AT(validate), AT(replace), AT(replace_indices), AT(output),
+                                   AT(log),    AT(threads), AT(json),     AT(labels),  AT(preprocess)};
     for (size_t i = 0; i < sizeof local / sizeof *local; i++)
         if (o->offset == local[i])
             return 1;
@@ -90,7 +93,8 @@ static int is_local(const struct ctl_option *o)
 
 static int is_path(const struct ctl_option *o)
 {
-    static const size_t paths[] = {AT(from), AT(qat), AT(data), AT(validate), AT(teacher), AT(labels), AT(preprocess)};
+    static const size_t paths[] = {AT(from),    AT(qat),    AT(data),      AT(validate), AT(replace), AT(replace_indices),
+                                   AT(teacher), AT(labels), AT(preprocess)};
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++)
         if (o->offset == paths[i])
             return 1;
@@ -212,7 +216,7 @@ int train_options_resume(struct train_options *o, const cJSON *saved, struct err
     for (const struct ctl_option *p = options; p->name; p++) {
         const cJSON *v = cJSON_GetObjectItemCaseSensitive(saved, p->name);
         if (v ? resume(o, p, v, e) != 0
-              : is_set(o, p) && !is_local(p) && err_set(e, ERR_INPUT, "it was started without --%s", p->name))
+              : is_set(o, p) && (!is_local(p) || p->offset == AT(replace)) && err_set(e, ERR_INPUT, "it was started without --%s", p->name))
             return -1;
     }
     if (!o->data || !o->schedule || (!o->arch && !o->from && !o->qat) || o->epochs < 0 || o->batch < 0 || o->rate < 0 ||
