@@ -97,11 +97,55 @@ static void labels(void **state)
     network_free(&n);
 }
 
+/* As many labels as there are; 65,537 are one too many. */
+static void labels_of_any_number(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        int count;
+        const char *last; /* label, or a word of the error */
+    } cases[] = {{"a\nb\nc\n", 3, "c"},   {"a\r\n\r\n", 1, "a"},      {"[\"x\",\"y\"]", 2, "y"},   {"", -1, "labels"},
+                 {"[]", -1, "no labels"}, {"a\n\nb\n", -1, "line 2"}, {"[\"a\",7]", -1, "label 1"}};
+    char **list;
+    int count;
+    struct err e;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        files_write(dir, "other.safetensors", cases[i].text, strlen(cases[i].text));
+        const int r = labels_from_file(other, 0, &list, &count, &e);
+        if ((r == 0) != (cases[i].count > 0))
+            fail_msg("case %zu: %s", i, r ? e.text : "accepted");
+        if (r == 0) {
+            assert_int_equal(count, cases[i].count);
+            assert_string_equal(list[count - 1], cases[i].last);
+            labels_free(list, count);
+        } else if (!strstr(e.text, cases[i].last) || !strstr(e.text, other)) {
+            fail_msg("case %zu: '%s' does not name '%s'", i, e.text, cases[i].last);
+        }
+    }
+    char *many = malloc(2 * (GRAPH_CHANNELS_MAX + 1));
+    assert_non_null(many);
+    for (int more = 0; more < 2; more++) {
+        for (int i = 0; i < GRAPH_CHANNELS_MAX + more; i++)
+            memcpy(many + 2 * i, "l\n", 2);
+        files_write(dir, "other.safetensors", many, 2 * (size_t)(GRAPH_CHANNELS_MAX + more));
+        const int r = labels_from_file(other, 0, &list, &count, &e);
+        assert_int_equal(r, more ? -1 : 0);
+        if (r == 0)
+            labels_free(list, count);
+        else
+            assert_int_equal(e.code, ERR_TOO_LARGE);
+    }
+    free(many);
+    unlink(other);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names),
         cmocka_unit_test(labels),
+        cmocka_unit_test(labels_of_any_number),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }
