@@ -205,10 +205,11 @@ static int open_images(struct train *t, struct err *e)
         rc = read_images(t, t->o.data, t->source.labels, t->source.label_count, &t->set, e);
     else if (rc == 0)
         rc = read_images(t, t->o.data, labels, count, &t->set, e);
+    const int given = labels != NULL;
     labels_free(labels, count);
     if (rc == 0)
         rc = replace_images(t, e);
-    if (rc == 0 && !labels && t->o.from)
+    if (rc == 0 && !given && t->o.from)
         rc = adopt_order(t->set, &t->source, e);
     if (rc != 0)
         return -1;

@@ -7,14 +7,13 @@
 #include "daemon/ctl_train.h"
 
 #include <math.h>
+#include <pthreadpool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "models/file.h"
 #include "models/quantize/quantize.h"
-
-#define EVAL_BATCH 32
 
 /* ---- the networks ---- */
 
@@ -80,42 +79,72 @@ struct score {
     int images, top1, top5;
 };
 
-static int measure(const struct train *t, const struct network *n, struct score *s, struct err *e)
+/* One thread's share of the images: they go side by side, each on one core. */
+struct walker {
+    struct session *session;
+    struct score score;
+};
+
+struct walk {
+    const struct train *t;
+    struct walker *walkers;
+    int count;
+};
+
+static void walk(void *user, size_t i)
+{
+    struct walk *w = user;
+    struct walker *mine = &w->walkers[i];
+    const struct image_set *set;
+    const int *index;
+    const int count = train_validation(w->t, &set, &index), classes = w->t->set->classes, k = classes < 5 ? classes : 5;
+    const int end = (int)((long long)(i + 1) * count / w->count);
+    const size_t bytes = 3u * (size_t)set->width * (size_t)set->height;
+    for (int n = (int)((long long)i * count / w->count); n < end; n++) {
+        int best[5];
+        const int number = index ? index[n] : n;
+        session_set_pixels(mine->session, 0, set->pixels + (size_t)number * bytes);
+        top_k(session_run(mine->session, 1), classes, k, best);
+        mine->score.images++;
+        mine->score.top1 += best[0] == set->label[number];
+        for (int j = 0; j < k; j++)
+            mine->score.top5 += best[j] == set->label[number];
+    }
+}
+
+/* The model is taken. */
+static int run_walk(struct walk *w, struct model *m, struct score *sum, struct err *e)
+{
+    int rc = 0;
+    for (int i = 0; i < w->count && rc == 0; i++)
+        rc = session_new(m, 1, NULL, &w->walkers[i].session, e);
+    model_free(m);
+    if (rc == 0)
+        pthreadpool_parallelize_1d(w->t->pool, walk, w, (size_t)w->count, PTHREADPOOL_FLAG_YIELD_WORKERS);
+    for (int i = 0; i < w->count; i++) {
+        sum->images += w->walkers[i].score.images;
+        sum->top1 += w->walkers[i].score.top1;
+        sum->top5 += w->walkers[i].score.top5;
+        session_free(w->walkers[i].session);
+    }
+    return rc;
+}
+
+static int measure(const struct train *t, const struct network *n, struct score *out, struct err *e)
 {
     const struct image_set *set;
     const int *index;
-    struct model *model;
-    struct session *session;
-    const int count = train_validation(t, &set, &index), classes = t->set->classes, k = classes < 5 ? classes : 5;
-    const size_t bytes = 3u * (size_t)set->width * (size_t)set->height;
-    *s = (struct score){0};
-    if (count == 0)
+    struct model *m;
+    struct walk w = {t, NULL, t->o.threads};
+    *out = (struct score){0};
+    if (train_validation(t, &set, &index) == 0)
         return 0;
-    if (model_from_network(n, t->kernels, &model, e) != 0)
-        return -1;
-    const int rc = session_new(model, EVAL_BATCH, t->pool, &session, e);
-    model_free(model);
-    if (rc != 0)
-        return -1;
-    while (s->images < count) {
-        const int images = count - s->images < EVAL_BATCH ? count - s->images : EVAL_BATCH;
-        int labels[EVAL_BATCH], best[5];
-        for (int i = 0; i < images; i++) {
-            const int number = index ? index[s->images + i] : s->images + i;
-            labels[i] = set->label[number];
-            session_set_pixels(session, i, set->pixels + (size_t)number * bytes);
-        }
-        const float *logits = session_run(session, images);
-        for (int i = 0; i < images; i++) {
-            top_k(logits + (size_t)i * (size_t)classes, classes, k, best);
-            s->top1 += best[0] == labels[i];
-            for (int j = 0; j < k; j++)
-                s->top5 += best[j] == labels[i];
-        }
-        s->images += images;
-    }
-    session_free(session);
-    return 0;
+    w.walkers = calloc((size_t)w.count, sizeof *w.walkers);
+    if (!w.walkers)
+        return err_set(e, ERR_MEMORY, "no memory for %d threads", w.count);
+    const int rc = model_from_network(n, t->kernels, &m, e) == 0 ? run_walk(&w, m, out, e) : -1;
+    free(w.walkers);
+    return rc;
 }
 
 static int set_accuracy(const struct train *t, const struct score *s, struct network *n, struct err *e)

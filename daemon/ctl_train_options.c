@@ -216,7 +216,8 @@ int train_options_resume(struct train_options *o, const cJSON *saved, struct err
     for (const struct ctl_option *p = options; p->name; p++) {
         const cJSON *v = cJSON_GetObjectItemCaseSensitive(saved, p->name);
         if (v ? resume(o, p, v, e) != 0
-              : is_set(o, p) && (!is_local(p) || p->offset == AT(replace)) && err_set(e, ERR_INPUT, "it was started without --%s", p->name))
+              : is_set(o, p) && (!is_local(p) || p->offset == AT(replace)) &&
+                    err_set(e, ERR_INPUT, "it was started without --%s", p->name))
             return -1;
     }
     if (!o->data || !o->schedule || (!o->arch && !o->from && !o->qat) || o->epochs < 0 || o->batch < 0 || o->rate < 0 ||
