@@ -34,22 +34,22 @@ size_t conv_to_input_scratch_bytes(const struct conv_to_input *c, int images);
 /* dx [images][in_h][in_w][in_c] = add + gradient; add NULL: 0; may be dx. dy [images][out_h][out_w][out_c]. */
 void conv_to_input_run(const struct conv_to_input *c, const float *dy, const float *add, float *dx, int images, void *scratch);
 
-/* The gradient of the weights: for each group a product of inputs under the kernel, [depth], by outputs, [O/groups], summed over
-   all pixels. Lines of pixels are the depth of the tiles: dy lies as a panel already where the tile is as wide as a group, and
-   the input is turned to one plane per channel, so that each tap's lines lie together, at an offset of their own. */
+/* The gradient of the weights: for each group a sum over all pixels of outer products, inputs under the kernel by outputs. Both
+   lie as they are needed, channel by channel; only padding has to be put around the input. 3x3 kernels with stride 1 go
+   Winograd's way (winograd.h) where that pays. */
 struct conv_to_weights {
     struct conv_shape s;
-    const struct gemm_f32 *tile;
-    const struct vector_ops *ops;
-    int depth;              /* kernel_h * kernel_w * in_c / groups */
-    int cols, panels;       /* outputs of one group, and panels of them */
-    int phases_h, phases_w; /* planes of one channel: one for each place modulo the strides that a tap can have */
-    int plane_h, plane_w;
+    const struct outer_f32 *tile;
+    const struct winograd_ops *winograd; /* NULL: not this way */
+    int rows, taps;   /* inputs that lie together: of one line of the kernel, with groups of one tap; and how many of these */
+    int cols, panels; /* outputs of one group, and panels of them */
+    int in_place, dy_in_place;
+    int padded_h, padded_w; /* of the input with its padding */
 };
 void conv_to_weights_plan(struct conv_to_weights *c, const struct kernels *k, const struct conv_shape *s);
 size_t conv_to_weights_scratch_bytes(const struct conv_to_weights *c, int images);
 
-/* Floats of sums: [groups][depth][O/groups]. */
+/* Floats of sums: [groups][KH][KW][I/groups][O/groups]. */
 size_t conv_to_weights_sums(const struct conv_to_weights *c);
 
 /* sums = products of these images, or, with `more`, sums += products. */

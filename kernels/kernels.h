@@ -15,6 +15,7 @@ struct gemm_f32;
 struct vector_ops;
 struct winograd_ops;
 struct channel_ops;
+struct outer_f32;
 
 struct kernels {
     const char *name;           /* what users write in `kernels = NAME`; NULL ends the table */
@@ -24,7 +25,8 @@ struct kernels {
     const struct gemm_f32 *const *f16; /* half x half in half arithmetic, likewise; NULL: f32 computes fp16 too */
     const struct vector_ops *ops;
     const struct winograd_ops *winograd;
-    const struct channel_ops *channels; /* of training */
+    const struct channel_ops *channels; /* of training, as is: */
+    const struct outer_f32 *const *outer; /* sums of outer products, widths of tile, NULL ends */
     const struct gemm_s16 *const *s16; /* int16 x int16, for Winograd in int8; NULL where the direct way is as fast */
 };
 

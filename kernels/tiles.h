@@ -111,6 +111,25 @@ struct winograd_ops {
        floats, halves, int8. */
     void (*weights[3])(int i, int n, const void *g, float *u);
     void (*weights_s16)(int i, int n, const void *g, int16_t *u);
+    /* For gradients of weights: of 4x4 pixels of dy into 36; and of their products with the inputs, u [36][n], into 3x3 that are
+       added to g [9][n] times WINOGRAD_SCALE, or, without `more`, become it. */
+    void (*gradient_f32)(const void *const *pixels, int channels, float *v, ptrdiff_t stride);
+    void (*to_weights_f32)(const float *u, ptrdiff_t stride, int n, int more, float *g, ptrdiff_t g_stride);
+};
+
+/* A sum of outer products: c[i][j] = sum over lines and their n steps of a[i] b[j], added to what is there with `more`. All mr
+   of a are read, and of c `rows` are written. */
+struct outer_block {
+    int lines, n;
+    const float *a, *b;
+    ptrdiff_t a_line, a_step, b_line, b_step; /* elements from line to line, from step to step */
+    float *c;
+    ptrdiff_t ldc;
+    int rows, more;
+};
+struct outer_f32 {
+    int mr, nr;
+    void (*tile)(const struct outer_block *o);
 };
 
 /* Everything else that wants vectors. */
@@ -142,6 +161,7 @@ void gemm_s16s16s32_4x8c1__ref(int channels, const int16_t *a, int count, const 
 extern const struct vector_ops vector_ops__ref;
 extern const struct winograd_ops winograd_ops__ref;
 extern const struct channel_ops channel_ops__ref;
+void outer_f32_4x4__ref(const struct outer_block *o);
 
 /* x86/ */
 void gemm_s16s8s32_6x16c2__avx2(int taps, int channels, const void *const *rows, const int8_t *b, int32_t *tile);
@@ -153,10 +173,16 @@ extern const struct vector_ops vector_ops__avx2;
 void gemm_s16s16s32_6x16c2__avx2(int channels, const int16_t *a, int count, const int16_t *b, int32_t *tile);
 extern const struct winograd_ops winograd_ops__avx2;
 extern const struct channel_ops channel_ops__avx2;
+void outer_f32_6x16__avx2(const struct outer_block *o);
 void gemm_s16s16s32_14x32c2__avx512_vnni(int channels, const int16_t *a, int count, const int16_t *b, int32_t *tile);
 void gemm_s16s16s32_14x16c2__avx512_vnni(int channels, const int16_t *a, int count, const int16_t *b, int32_t *tile);
 extern const struct winograd_ops winograd_ops__avx512;
 extern const struct channel_ops channel_ops__avx512;
+void outer_f32_24x16__avx512(const struct outer_block *o);
+void outer_f32_16x16__avx512(const struct outer_block *o);
+void outer_f32_12x32__avx512(const struct outer_block *o);
+void outer_f32_8x32__avx512(const struct outer_block *o);
+void outer_f32_6x64__avx512(const struct outer_block *o);
 void store_s8__avx512(const struct store_s8 *s, const int32_t *tile, int nr, int rows, int cols);
 void gemm_u8s8s8_6x64c4__avx512_vnni(int taps, int channels, const void *const *rows, const int8_t *b, const struct store_s8 *s,
                                      int count, int cols);
@@ -221,6 +247,7 @@ void gemm_f32f32_8x8__neon(int taps, int channels, const void *const *rows, cons
 void gemm_f32f16_8x8__neon(int taps, int channels, const void *const *rows, const uint16_t *b, float *tile);
 void gemm_f32s8_8x8__neon(int taps, int channels, const void *const *rows, const int8_t *b, float *tile);
 extern const struct vector_ops vector_ops__neon;
+void outer_f32_8x8__neon(const struct outer_block *o);
 void gemm_s16s16s32_8x8__neon(int channels, const int16_t *a, int count, const int16_t *b, int32_t *tile);
 void gemm_f16f16_8x16__neon_half(int taps, int channels, const void *const *rows, const void *b, const struct store_f32 *s,
                                  int count, int cols);

@@ -28,6 +28,7 @@
 
 #include "kernels/half.h"
 #include "kernels/tiles.h"
+#include "kernels/winograd.h"
 
 #ifndef VECTOR_BYTES
 #define VECTOR_BYTES 16 /* every machine has them, or the compiler takes them apart */
@@ -278,6 +279,82 @@ static inline void weights_s16(int i, int n, const void *g, int16_t *u)
 #define LOAD(tap) (vs16)load_s8((const int8_t *)g + (tap)*n + at, 0)
     WEIGHTS(vs16, LOAD)
 #undef LOAD
+}
+
+/* ---- gradients of weights: the same three matrices, transposed where they took part transposed ---- */
+
+/* v = A y for one line or column. */
+#define GRADIENT_LINE(y, v)                                                                                                      \
+    do {                                                                                                                         \
+        const vf32 p = y[0] + y[2], q = y[1] + y[3], r = y[0] + 4 * y[2], s = 2 * y[1] + 8 * y[3];                               \
+        v[0] = y[0];                                                                                                             \
+        v[1] = p + q;                                                                                                            \
+        v[2] = p - q;                                                                                                            \
+        v[3] = r + s;                                                                                                            \
+        v[4] = r - s;                                                                                                            \
+        v[5] = 4 * y[3];                                                                                                         \
+    } while (0)
+
+static inline void gradient_f32(const void *const *pixels, int channels, float *v, ptrdiff_t stride)
+{
+    for (int c = 0; c < channels; c += LANES_S32) {
+        vf32 t[4][6];
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; i++) {
+            vf32 y[4];
+#pragma GCC unroll 4
+            for (int j = 0; j < 4; j++)
+                y[j] = load_f32((const float *)pixels[4 * i + j] + c);
+            GRADIENT_LINE(y, t[i]);
+        }
+#pragma GCC unroll 6
+        for (int j = 0; j < 6; j++) {
+            const vf32 y[4] = {t[0][j], t[1][j], t[2][j], t[3][j]};
+            vf32 out[6];
+            GRADIENT_LINE(y, out);
+#pragma GCC unroll 6
+            for (int i = 0; i < 6; i++)
+                memcpy(v + (6 * i + j) * stride + c, &out[i], sizeof out[i]);
+        }
+    }
+}
+
+/* g = G^T u for one line or column. */
+#define TO_WEIGHT_LINE(u, g)                                                                                                     \
+    do {                                                                                                                         \
+        const vf32 s = 4 * (u[1] + u[2]), d = 4 * (u[2] - u[1]), p = u[3] + u[4], q = u[3] - u[4];                               \
+        g[0] = 6 * u[0] - s + p;                                                                                                 \
+        g[1] = d + 2 * q;                                                                                                        \
+        g[2] = 4 * p - s + 6 * u[5];                                                                                             \
+    } while (0)
+
+static inline void to_weights_f32(const float *u, ptrdiff_t stride, int n, int more, float *g, ptrdiff_t g_stride)
+{
+    for (int at = 0; at < n; at += LANES_S32) {
+        vf32 t[6][3];
+#pragma GCC unroll 6
+        for (int i = 0; i < 6; i++) {
+            vf32 line[6];
+#pragma GCC unroll 6
+            for (int j = 0; j < 6; j++)
+                line[j] = load_f32(u + (6 * i + j) * stride + at);
+            TO_WEIGHT_LINE(line, t[i]);
+        }
+#pragma GCC unroll 3
+        for (int j = 0; j < 3; j++) {
+            const vf32 line[6] = {t[0][j], t[1][j], t[2][j], t[3][j], t[4][j], t[5][j]};
+            vf32 out[3];
+            TO_WEIGHT_LINE(line, out);
+#pragma GCC unroll 3
+            for (int i = 0; i < 3; i++) {
+                float *to = g + (3 * i + j) * g_stride + at;
+                out[i] *= WINOGRAD_SCALE;
+                if (more)
+                    out[i] += load_f32(to);
+                memcpy(to, &out[i], sizeof out[i]);
+            }
+        }
+    }
 }
 
 #endif
