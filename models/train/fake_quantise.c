@@ -93,7 +93,7 @@ double fake_quantise_weights_backward(const float *w, int64_t depth, float scale
     double sum = 0;
     for (int64_t i = 0; i < depth; i++) {
         const float t = w[i] / scale;
-        const int inside = t >= -most && t <= most;
+        const int inside = t >= -most - 0.5f && t <= most + 0.5f;
         sum += (double)(g[i] * (rounded(clamped(t, -most, most)) - (inside ? t : 0)));
         g[i] = inside ? g[i] : 0;
     }

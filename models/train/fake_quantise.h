@@ -44,7 +44,8 @@ float fake_quantise_weight_scale(const float *w, int64_t depth, int levels);
 /* q = rne(clamp(w / scale, -levels, levels)). NaN counts as -levels. */
 void fake_quantise_weights(const float *w, int64_t depth, float scale, int levels, int8_t *q);
 
-/* g: dL/dw^ of the rounded weights becomes dL/dw. Returns dL/ds, before LSQ's factor. */
+/* g: dL/dw^ of the rounded weights becomes dL/dw. Returns dL/ds, before LSQ's factor. A weight within half a step beyond the last
+   one is rounded, not clipped: the largest of a channel must not stop to learn because w / scale came out as 127.00001. */
 double fake_quantise_weights_backward(const float *w, int64_t depth, float scale, int levels, float *g);
 
 #endif
