@@ -123,10 +123,12 @@ static void copy_parameters(struct pair *s)
     }
 }
 
-static struct pair make_pair(const struct graph *g, int batch_norm, struct pthreadpool *pool, const struct kernels *k)
+static struct pair make_pair_from(const struct graph *g, int first_node, int batch_norm, struct pthreadpool *pool,
+                                  const struct kernels *k)
 {
     struct pair s = {.r = reference_new(g, IMAGES, batch_norm)};
-    const struct trainee_options o = {.batch = IMAGES + 2, .pool = pool, .batch_norm = batch_norm, .kernels = k};
+    const struct trainee_options o = {
+        .batch = IMAGES + 2, .pool = pool, .batch_norm = batch_norm, .kernels = k, .first_node = first_node};
     struct err e;
     if (trainee_new(g, &o, &s.t, &e))
         fail_msg("%s", e.text);
@@ -156,6 +158,11 @@ static struct pair make_pair(const struct graph *g, int batch_norm, struct pthre
     for (int i = 0; i < IMAGES * classes; i++)
         s.targets_double[i] = (double)s.targets[i];
     return s;
+}
+
+static struct pair make_pair(const struct graph *g, int batch_norm, struct pthreadpool *pool, const struct kernels *k)
+{
+    return make_pair_from(g, 0, batch_norm, pool, k);
 }
 
 static void free_pair(struct pair *s)
@@ -204,10 +211,11 @@ static double slope(struct pair *s, const struct parameter *p, const double *v)
     for (int side = 0; side < 2; side++) {
         for (int64_t i = 0; i < p->count; i++)
             value[i] = (double)p->value[i] + (side ? STEP : -STEP) * v[i];
-        loss[side] = reference_loss(&s->r, s->targets_double);
+        loss[side] = reference_loss(&s->r, p->node, s->targets_double);
     }
     for (int64_t i = 0; i < p->count; i++)
         value[i] = (double)p->value[i];
+    reference_run(&s->r, p->node);
     return (loss[1] - loss[0]) / (2 * STEP);
 }
 
@@ -242,7 +250,7 @@ static void check_graph(struct graph *g, int single)
     for (size_t way = 0; way < sizeof ways / sizeof *ways; way++) {
         struct pair s = make_pair(g, ways[way].batch_norm, NULL, NULL);
         s.r.batch_statistics = ways[way].mode == TRAINEE_TRAIN;
-        const double loss = step(&s, ways[way].mode), want = reference_loss(&s.r, s.targets_double);
+        const double loss = step(&s, ways[way].mode), want = reference_loss(&s.r, 0, s.targets_double);
         if (!(fabs(loss - want) <= 1e-5 * want))
             fail_msg("the loss is %.9g, not %.9g", loss, want);
         /* Running statistics have moved; what the reference uses has not. */
@@ -437,6 +445,31 @@ static void test_threads(void **unused)
     graph_free(&g);
 }
 
+/* Layers that stay as they are have no gradients, and change no bit of the others'. */
+static void test_frozen_layers(void **unused)
+{
+    (void)unused;
+    struct graph g;
+    make_resnet8(&g);
+    for (int first = 0; first < g.count + 1; first += 4) {
+        struct pair all = make_pair(&g, 0, NULL, NULL), some = make_pair_from(&g, first, 0, NULL, NULL);
+        for (int i = 0; i < all.count; i++) /* random values were drawn in another order */
+            memcpy(some.p[i].value, all.p[i].value, (size_t)all.p[i].count * sizeof(float));
+        memcpy(some.x, all.x, (size_t)(IMAGES * 16 * 16 * 3) * sizeof(float));
+        memcpy(some.targets, all.targets, IMAGES * CLASSES * sizeof(float));
+        assert_true(step(&all, TRAINEE_TRAIN) == step(&some, TRAINEE_TRAIN));
+        for (int i = 0; i < all.count; i++)
+            if (all.p[i].node < first)
+                assert_null(some.p[i].grad);
+            else
+                assert_memory_equal(all.p[i].grad, some.p[i].grad, (size_t)all.p[i].count * sizeof(float));
+        assert_true(first == 0 || trainee_bytes(some.t) < trainee_bytes(all.t));
+        free_pair(&all);
+        free_pair(&some);
+    }
+    graph_free(&g);
+}
+
 /* Every implementation gives nearly the same gradients. */
 static void test_kernels(void **unused)
 {
@@ -487,7 +520,7 @@ static void test_networks(void **unused)
         assert_true(fabs((double)(folded[i] - served[i])) <= 2e-5 * (1 + fabs((double)logits[i])));
     }
     /* What nodes put out, those whose output is made late too. */
-    reference_run(&s.r);
+    reference_run(&s.r, 0);
     for (int node = 0; node < made.graph.count; node++) {
         const struct node *of = &made.graph.nodes[node];
         const int size = of->h * of->w * of->c;
@@ -531,8 +564,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_conv),     cmocka_unit_test(test_pools),    cmocka_unit_test(test_dense),
         cmocka_unit_test(test_adds),     cmocka_unit_test(test_outputs),  cmocka_unit_test(test_resnet8),
-        cmocka_unit_test(test_every_op), cmocka_unit_test(test_threads),  cmocka_unit_test(test_kernels),
-        cmocka_unit_test(test_networks), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_every_op), cmocka_unit_test(test_threads),  cmocka_unit_test(test_frozen_layers),
+        cmocka_unit_test(test_kernels),  cmocka_unit_test(test_networks), cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

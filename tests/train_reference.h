@@ -30,10 +30,10 @@ struct reference {
 struct reference reference_new(const struct graph *g, int images, int batch_norm);
 void reference_free(struct reference *r);
 
-/* Logits [images][classes]. */
-const double *reference_run(struct reference *r);
+/* Logits [images][classes]. Nodes before `first` keep what the last run gave them. */
+const double *reference_run(struct reference *r, int first);
 
 /* Mean cross-entropy with these targets [images][classes]. */
-double reference_loss(struct reference *r, const double *targets);
+double reference_loss(struct reference *r, int first, const double *targets);
 
 #endif

@@ -22,11 +22,11 @@ static struct parameter *add_parameter(struct trainee *t, int node, const char *
     *p = (struct parameter){.count = count, .node = node, .decay = strcmp(what, "weight") == 0};
     snprintf(p->name, sizeof p->name, "%s.%s", t->g.nodes[node].name, what);
     p->value = trainee_take(t, bytes);
-    if (learned) {
+    if (learned && node >= t->first_node) {
         p->grad = trainee_take(t, bytes);
         p->momentum = trainee_take(t, bytes);
     }
-    if (!p->value || (learned && (!p->grad || !p->momentum)))
+    if (!p->value || (learned && node >= t->first_node && (!p->grad || !p->momentum)))
         return NULL;
     for (int64_t i = 0; i < count; i++)
         p->value[i] = first;
@@ -69,6 +69,7 @@ int trainee_new(const struct graph *g, const struct trainee_options *o, struct t
     t->threads = o->pool ? (int)pthreadpool_get_threads_count(o->pool) : 1;
     t->kernels = o->kernels ? o->kernels : kernels_pick(cpu_features(), NULL);
     t->batch_norm = o->batch_norm;
+    t->first_node = o->first_node;
     t->eps = o->norm_eps > 0 ? o->norm_eps : 1e-5;
     t->momentum = o->norm_momentum > 0 ? o->norm_momentum : 0.1;
     t->bytes = sizeof *t;
@@ -196,7 +197,7 @@ static void run_finish(void *job, size_t thread)
     for (int i; (i = take(j, SHARES * r->nodes.count)) >= 0;) {
         const struct unit *u = &t->units[r->nodes.nodes[i / SHARES]];
         const struct linear *l = u->linear;
-        if (l)
+        if (l && u->learns)
             conv_to_weights_finish(&l->to_weights, t->weight_sums + l->sums_at, r->parts, r->sums,
                                    u->n->c * (i % SHARES) / SHARES, u->n->c * (i % SHARES + 1) / SHARES, l->weight->grad);
     }

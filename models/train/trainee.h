@@ -27,7 +27,8 @@ struct trainee;
 #define TRAINEE_BATCH_MAX  4096
 
 /* What is learned, and what a checkpoint holds. grad is what the last trainee_backward wrote. The running mean and variance of
-   batch norm have neither grad nor momentum: forwards in TRAINEE_TRAIN move them, no optimiser does. */
+   batch norm have neither grad nor momentum: forwards in TRAINEE_TRAIN move them, no optimiser does. Nor have parameters of
+   layers that stay as they are. */
 struct parameter {
     char name[PARAMETER_NAME_MAX];  /* the node's name with ".weight", ".bias", ".gamma", ".beta", ".mean" or ".var" */
     float *value, *grad, *momentum; /* [count] each, or NULL; owned by the trainee */
@@ -51,8 +52,9 @@ struct trainee_options {
     struct pthreadpool *pool;      /* runs the loops (borrowed); NULL: this thread alone */
     const struct kernels *kernels; /* NULL: the best that this machine can run */
     int batch_norm;                /* behind each convolution; else they have a bias */
-    double norm_eps;               /* 0: 1e-5 */
-    double norm_momentum;          /* share of the new statistics in the running ones; 0: 0.1 */
+    int first_node;       /* layers before it stay as they are: their parameters have no grad, and a backward ends there */
+    double norm_eps;      /* 0: 1e-5 */
+    double norm_momentum; /* share of the new statistics in the running ones; 0: 0.1 */
 };
 
 /* g is copied, and must have passed graph_check; it must not hold half nodes. Parameters are zero, gamma and running variance

@@ -11,9 +11,6 @@
 //
 //     forwards:   batch norm and ReLU of what is read, adds and pools, convolutions, sums for their statistics
 //     backwards:  the same inputs again; gradients of convolutions, pools, adds; sums of the gradients that are complete now
-//
-// Gradients of node outputs are complete when all readers have added theirs, in the order of the walk. What an add hands on is
-// the same for both inputs, and is not copied: the buffer of the add is where it lies until someone adds to it.
 
 #ifndef MODELS_TRAIN_TRAINEE_PARTS_H
 #define MODELS_TRAIN_TRAINEE_PARTS_H
@@ -80,7 +77,7 @@ struct trainee {
     int batch, threads;
     struct pthreadpool *pool;
     const struct kernels *kernels;
-    int batch_norm;
+    int batch_norm, first_node;
     double eps, momentum;
     struct unit *units;     /* [g.count] */
     struct region *regions; /* [region_count]: the last one only finishes the output */
@@ -102,6 +99,15 @@ struct trainee {
 
 /* Regions, edges and sizes of a trainee whose graph and options are set; then its memory. */
 int trainee_plan(struct trainee *t, struct err *e);
+
+/* In whose buffer each gradient lies, as regions are walked backwards; then memory for these buffers. */
+void gradients_follow(struct trainee *t);
+int gradients_take(struct trainee *t);
+
+static inline int inputs_of(const struct node *n)
+{
+    return op_infos[n->op].inputs;
+}
 
 /* Memory that trainee_free gives back: zeroed, aligned to CONV_ALIGN. NULL: there is none. */
 void *trainee_take(struct trainee *t, size_t bytes);

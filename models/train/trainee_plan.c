@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Which node computes in which region, whose gradient lies where, and how large everything is.
+// Which node computes in which region, and how large everything is.
 
 #include <stdlib.h>
 #include <string.h>
@@ -40,17 +40,12 @@ int fused_input(const struct trainee *t, int node)
     return -1;
 }
 
-static int inputs_of(const struct node *n)
-{
-    return op_infos[n->op].inputs;
-}
-
 static void choose_regions(struct trainee *t)
 {
     t->region_count = 1;
     for (int i = 0; i < t->g.count; i++) {
         struct unit *u = &t->units[i];
-        u->learns = u->linear != NULL;
+        u->learns = u->linear && i >= t->first_node;
         for (int k = 0; k < inputs_of(u->n); k++) {
             const struct unit *in = &t->units[u->n->in[k]];
             const int ready = in->region + (in->linear != NULL);
@@ -83,11 +78,11 @@ static void fill_region(const struct trainee *t, int region, struct region *r, i
                     continue;
                 if (k != fused_input(t, i))
                     append(&r->inputs, in);
-                if (u->linear || u->n->op == OP_MAXPOOL)
+                if (u->learns && (u->linear || u->n->op == OP_MAXPOOL))
                     append(&r->again, in);
             }
         }
-        if (u->linear && earliest[i] == region)
+        if (u->linear && u->learns && earliest[i] == region)
             append(&r->complete, i);
     }
 }
@@ -125,46 +120,6 @@ static int make_regions(struct trainee *t)
     return bad ? -1 : 0;
 }
 
-/* The walk backwards, to see whose gradient lies where. */
-static void follow_gradients(struct trainee *t)
-{
-    for (int i = 0; i < t->g.count; i++) {
-        struct unit *u = &t->units[i];
-        u->holder = u->edges[0].from = u->edges[1].from = -1;
-    }
-    t->units[t->g.output].holder = t->g.output;
-    for (int region = t->region_count - 1; region >= 0; region--) {
-        const struct list *nodes = &t->regions[region].nodes;
-        for (int j = nodes->count - 1; j >= 0; j--) {
-            struct unit *u = &t->units[nodes->nodes[j]];
-            /* What an add hands on: its own gradient, which a ReLU puts into its own buffer. */
-            const int shared = u->n->op == OP_ADD;
-            const int source = u->n->relu ? nodes->nodes[j] : u->holder;
-            for (int k = 0; k < inputs_of(u->n); k++) {
-                const int in = u->n->in[k];
-                if (!t->units[in].learns)
-                    continue;
-                u->edges[k].from = t->units[in].holder;
-                u->edges[k].to = shared && u->edges[k].from < 0 ? source : in;
-                t->units[in].holder = u->edges[k].to;
-            }
-        }
-    }
-}
-
-/* Whether something is written into its own gradient buffer. */
-static int has_gradient(const struct trainee *t, int node)
-{
-    const struct unit *u = &t->units[node];
-    if (node == t->g.output || (u->n->op == OP_ADD && u->n->relu && u->learns))
-        return 1;
-    for (int i = node + 1; i < t->g.count; i++)
-        for (int k = 0; k < inputs_of(t->units[i].n); k++)
-            if (t->units[i].n->in[k] == node && t->units[node].learns && t->units[i].edges[k].to == node)
-                return 1;
-    return 0;
-}
-
 static size_t larger(size_t a, size_t b)
 {
     return a > b ? a : b;
@@ -178,7 +133,7 @@ static void size_region(struct trainee *t, struct region *r)
         most = larger(most, u->elements);
         for (int k = 0; k < inputs_of(u->n); k++)
             most = larger(most, t->units[u->n->in[k]].elements);
-        if (u->linear) {
+        if (u->linear && u->learns) {
             u->linear->sums_at = r->sums;
             r->sums += u->linear->sums;
         }
@@ -246,7 +201,7 @@ int trainee_plan(struct trainee *t, struct err *e)
 {
     int bad = make_regions(t);
     if (!bad)
-        follow_gradients(t);
+        gradients_follow(t);
     for (int i = 0; i < t->g.count && !bad; i++)
         if (t->units[i].linear)
             bad = make_linear(t, &t->units[i]);
@@ -261,9 +216,8 @@ int trainee_plan(struct trainee *t, struct err *e)
         const size_t all = (size_t)t->batch * u->elements;
         if (i > 0)
             bad = !(u->out = take_floats(t, all));
-        if (!bad && has_gradient(t, i))
-            bad = !(u->gradient = take_floats(t, all));
     }
+    bad = bad || gradients_take(t);
     if (!bad)
         bad = !(t->weight_sums = take_floats(t, sums)) ||
               !(t->logits = take_floats(t, (size_t)t->batch * t->units[t->g.output].elements)) ||
