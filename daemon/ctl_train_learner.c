@@ -89,11 +89,12 @@ static int first_to_learn(const struct graph *g, int freeze, int *node, struct e
 
 static int open_tuned(struct train *t, struct err *e)
 {
-    const struct trainee_options o = {.batch = t->o.batch, .pool = t->pool, .kernels = t->kernels};
+    struct trainee_options o = {.batch = t->o.batch, .pool = t->pool, .kernels = t->kernels};
     if (!same_classes(&t->source, t->set) && replace_last(&t->source, t->set->classes, e) != 0)
         return err_prefix(e, "%s", t->o.from);
     if (first_to_learn(&t->source.graph, t->o.freeze, &t->trainer.first_node, e) != 0)
         return -1;
+    o.first_node = t->trainer.first_node;
     return trainee_from_network(&t->source, &o, &t->trainee, e);
 }
 
