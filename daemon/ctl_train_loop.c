@@ -97,9 +97,9 @@ static int add_row(struct train *t, const struct trainer_epoch *r, double rate, 
     char *more, accuracy[16], validation[48] = ",";
     percent(&r->train, accuracy);
     if (r->validation.images)
-        snprintf(validation, sizeof validation, "%.5f,%.2f", r->validation.loss,
+        snprintf(validation, sizeof validation, "%.6g,%.2f", r->validation.loss,
                  100.0 * r->validation.correct / r->validation.images);
-    if (asprintf(&more, "%s%d,%.6g,%.5f,%s,%s,%.1f,%.1f\n", t->state.log, r->epoch + 1, r->rate, r->train.loss, accuracy,
+    if (asprintf(&more, "%s%d,%.6g,%.6g,%s,%s,%.1f,%.1f\n", t->state.log, r->epoch + 1, r->rate, r->train.loss, accuracy,
                  validation, rate, t->state.seconds) < 0)
         return err_set(e, ERR_MEMORY, "no memory for the log");
     free(t->state.log);
@@ -119,7 +119,7 @@ static void show_step(void *user, const struct trainer_progress *p)
     s->line_ms = now;
     char accuracy[16];
     percent(&p->score, accuracy);
-    snprintf(s->what, sizeof s->what, "epoch %d of %d, loss %.4f, accuracy %s %%", p->epoch + 1, p->epochs, p->score.loss,
+    snprintf(s->what, sizeof s->what, "epoch %d of %d, loss %.4g, accuracy %s %%", p->epoch + 1, p->epochs, p->score.loss,
              accuracy);
     progress_step(&s->progress, (long long)(p->epoch - s->first) * p->images + p->score.images);
 }
@@ -131,11 +131,11 @@ static void show_epoch(const struct train *t, const struct trainer_epoch *r, dou
         return;
     percent(&r->train, accuracy);
     if (r->validation.images)
-        snprintf(validation, sizeof validation, ", validation loss %.4f, accuracy %.2f %%", r->validation.loss,
+        snprintf(validation, sizeof validation, ", validation loss %.4g, accuracy %.2f %%", r->validation.loss,
                  100.0 * r->validation.correct / r->validation.images);
     const int left = t->o.epochs - r->epoch - 1;
     const double seconds = (ctl_now_ms() - t->loop->start_ms) / 1e3 / (r->epoch + 1 - t->loop->first) * left;
-    fprintf(stderr, "epoch %d of %d: loss %.4f, accuracy %s %%%s, %.0f images/s", r->epoch + 1, t->o.epochs, r->train.loss,
+    fprintf(stderr, "epoch %d of %d: loss %.4g, accuracy %s %%%s, %.0f images/s", r->epoch + 1, t->o.epochs, r->train.loss,
             accuracy, validation, rate);
     if (left)
         fprintf(stderr, seconds < 90 ? ", %.0f s left" : ", %.0f min left", seconds < 90 ? seconds : seconds / 60);

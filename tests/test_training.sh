@@ -82,9 +82,9 @@ images() {
     }'
 }
 
-images 160 1 >"$tmp/train.bin"
-images 80 2 >"$tmp/test.bin"
-equal "bytes of the images" "$(wc -c <"$tmp/train.bin" | tr -d ' ')" $((160 * 3073))
+images 96 1 >"$tmp/train.bin"
+images 40 2 >"$tmp/test.bin"
+equal "bytes of the images" "$(wc -c <"$tmp/train.bin" | tr -d ' ')" $((96 * 3073))
 echo '{"color":"RGB","resize":{"side":"exact","width":8,"height":8,"filter":"bilinear"},"crop":null,"scale":255,"mean":[0.3,0.3,0.3],"std":[0.2,0.2,0.2]}' \
     >"$tmp/small.json"
 
@@ -92,9 +92,9 @@ echo '{"color":"RGB","resize":{"side":"exact","width":8,"height":8,"filter":"bil
 
 # Words, not one argument; the name is the same in every directory, so that files can be compared.
 train="train --arch resnet8 --data $tmp/train.bin --validate $tmp/test.bin --preprocess $tmp/small.json --no-flip --pad 0 --batch 16
-    --lr 0.1 --epochs 4 --name quarters"
+    --lr 0.1 --epochs 4 --name quarters --threads 1"
 # shellcheck disable=SC2086
-expect 0 $train --threads 1 -o "$tmp/a" --json
+expect 0 $train -o "$tmp/a" --json
 equal "precisions" "fp32 fp16 hybrid int8" "$(values precision | tr '\n' ' ' | sed 's/ $//')"
 reported=$(values top1)
 for top1 in $reported; do
@@ -107,7 +107,7 @@ equal "columns of the log" 8 "$(awk -F, 'NF > m { m = NF } END { print m }' "$tm
 expect 0 eval "$tmp/a" --data "$tmp/test.bin" --json
 equal "top-1 as trained and as evaluated" "$reported" "$(values top1)"
 expect 0 inspect "$tmp/a/int8.safetensors"
-for word in 'resnetctl train --arch resnet8 --data train.bin' '"seed":1' '"epochs":4' '"images":160' '"data":"test.bin"' '"top1":'; do
+for word in 'resnetctl train --arch resnet8 --data train.bin' '"seed":1' '"epochs":4' '"images":96' '"data":"test.bin"' '"top1":'; do
     grep -qF -- "$word" "$tmp/out" || complain "the int8 file does not say $word"
 done
 
@@ -118,9 +118,11 @@ for file in fp32 fp16 hybrid int8; do
     same "$tmp/a/$file.safetensors" "$tmp/b/$file.safetensors"
 done
 equal "lines about epochs" 4 "$(grep -c '^epoch [1-4] of 4: loss .*validation .*images/s' "$tmp/err")"
-# shellcheck disable=SC2086
-expect 0 $train --threads 1 -o "$tmp/c" --seed 2
-cmp -s "$tmp/a/fp32.safetensors" "$tmp/c/fp32.safetensors" && complain "another seed gives the same weights"
+if [ -z "${EMULATOR-}" ]; then
+    # shellcheck disable=SC2086
+    expect 0 $train -o "$tmp/c" --seed 2
+    cmp -s "$tmp/a/fp32.safetensors" "$tmp/c/fp32.safetensors" && complain "another seed gives the same weights"
+fi
 
 # ---- interruptions
 
@@ -128,7 +130,7 @@ cmp -s "$tmp/a/fp32.safetensors" "$tmp/c/fp32.safetensors" && complain "another 
 start() {
     rm -rf "$1"
     # shellcheck disable=SC2086
-    (exec ${EMULATOR-} "${builddir:-.}/resnetctl" $train --threads 1 -o "$1" >"$tmp/out" 2>"$tmp/err") &
+    (exec ${EMULATOR-} "${builddir:-.}/resnetctl" $train -o "$1" >"$tmp/out" 2>"$tmp/err") &
     pid=$!
 }
 
@@ -139,9 +141,11 @@ wait_lines() {
     done
 }
 
-for lines in 2 4; do
+# Under an emulator, which takes a minute for what takes a second, once.
+if [ -n "${EMULATOR-}" ]; then moments=3; else moments='2 4'; fi
+for lines in $moments; do
     start "$tmp/d"
-    wait_lines "$tmp/d" $lines
+    wait_lines "$tmp/d" "$lines"
     kill -9 $pid
     wait $pid 2>/dev/null
     pid=
@@ -153,7 +157,7 @@ for lines in 2 4; do
         expect 1 train --resume "$tmp/d/checkpoint.safetensors" --lr 0.2
         says "another --lr"
         expect 1 train --resume "$tmp/d/checkpoint.safetensors" --data "$tmp/test.bin"
-        says "has 80 images"
+        says "has 40 images"
         expect 0 train --resume "$tmp/d/checkpoint.safetensors" --threads 1
     else
         echo "the training was over before it could be killed"
@@ -176,9 +180,9 @@ if kill -TERM $pid 2>/dev/null; then
         says "resume $tmp/e/checkpoint.safetensors"
         expect 0 inspect "$tmp/e/int8.safetensors"
         grep -q '"stopped"' "$tmp/out" || complain "the file does not say that its training was stopped"
-        expect 0 train --resume "$tmp/e/checkpoint.safetensors" --threads 1
+        [ -n "${EMULATOR-}" ] || expect 0 train --resume "$tmp/e/checkpoint.safetensors" --threads 1
     fi
-    same "$tmp/a/fp32.safetensors" "$tmp/e/fp32.safetensors"
+    [ -n "${EMULATOR-}" ] || same "$tmp/a/fp32.safetensors" "$tmp/e/fp32.safetensors"
 fi
 pid=
 
@@ -218,7 +222,7 @@ says "no checkpoint"
 expect 1 train --resume "$tmp/none/checkpoint.safetensors"
 expect 1 train --qat "$tmp/a/int8.safetensors" --data "$tmp/train.bin" -o "$tmp/x"
 says "begins with fp32"
-expect 1 train --arch resnet8 --data "$tmp/train.bin" -o "$tmp/x" --preprocess "$tmp/small.json" --epochs 1 --lr 100 --batch 8
+expect 1 train --arch resnet8 --data "$tmp/train.bin" -o "$tmp/x" --preprocess "$tmp/small.json" --epochs 9 --lr 100 --batch 8 --threads 1
 says "learning rate"
 [ ! -e "$tmp/x/fp32.safetensors" ] || complain "a training that failed left a model"
 
