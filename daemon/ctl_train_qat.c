@@ -35,6 +35,9 @@ int train_open_quantised(struct train *t, struct err *e)
     const struct qat_options o = {.batch = t->o.batch, .weight_bits = t->o.weight_bits, .pool = t->pool, .kernels = t->kernels};
     struct learner *l = &t->trainer.learner;
     struct network int8;
+    const int classes = t->source.graph.nodes[t->source.graph.output].c;
+    if (t->set->classes != classes)
+        return err_set(e, ERR_INPUT, "%s knows %d classes, %s has %d", t->o.qat, classes, t->o.data, t->set->classes);
     if (calibrated(t, &int8, e) != 0)
         return err_prefix(e, "%s", t->o.qat);
     const int rc = qat_new(&t->source, &int8, &o, &t->quantised, e);

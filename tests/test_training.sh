@@ -193,7 +193,7 @@ for i in 1 2 3 4 5 6; do
     cp "$src/tests/data/ship.jpg" "$tmp/photos/ship/$i.jpg"
     cp "$src/tests/data/truck.jpg" "$tmp/photos/truck/$i.jpg"
 done
-expect 0 train --from "$tmp/a" --data "$tmp/photos" -o "$tmp/tuned" --epochs 20 --batch 4 --lr 0.05 --threads 1 --no-flip --pad 0 \
+expect 0 train --from "$tmp/a" --data "$tmp/photos" -o "$tmp/tuned" --epochs 30 --batch 4 --lr 0.01 --threads 1 --no-flip --pad 0 \
     --freeze 1 --validation-share 40 --json
 equal "validation images" 4 "$(values images | head -n 1)"
 at_least "top-1 of two pictures" "$(values top1 | head -n 1)" 100
@@ -201,6 +201,20 @@ expect 0 run "$tmp/tuned/int8.safetensors" "$src/tests/data/truck.jpg" --json
 equal "a truck" truck "$(values label | head -n 1)"
 expect 1 train --from "$tmp/a" --data "$tmp/photos" -o "$tmp/tuned2" --freeze 10
 says "nothing to learn"
+
+# ---- int8: what is trained is what is served
+
+expect 0 train --qat "$tmp/a" --data "$tmp/train.bin" --validate "$tmp/test.bin" -o "$tmp/qat" --epochs 2 --batch 16 --name quarters \
+    --no-flip --pad 0 --threads 1 --weight-bits 4 --json
+reported=$(values top1)
+at_least "top-1 in int8 with weights of 4 bits" "$(echo "$reported" | tail -n 1)" 90
+trained=$(tail -n 1 "$tmp/qat/log.csv" | cut -d, -f 6)
+expect 0 eval "$tmp/qat/int8.safetensors" --data "$tmp/test.bin" --json
+awk -v a="$trained" -v b="$(values top1)" 'BEGIN { exit !(a + 0 == b + 0) }' ||
+    complain "int8 has $(values top1) % where training said $trained %"
+
+expect 1 train --qat "$tmp/tuned" --data "$tmp/train.bin" -o "$tmp/x"
+says "label"
 
 # ---- what cannot be
 
