@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
 //
 // outer_tile.h - tiles of sums of outer products, written once: the file that includes it defines the vector type VF of LANES
-// floats, SET1, LOAD, STORE and FMA, and names the tiles.
+// floats, SET1, LOAD, STORE and FMA, and names the tiles. Without them it is empty.
 
 #ifndef KERNELS_OUTER_TILE_H
 #define KERNELS_OUTER_TILE_H
 
 #include "kernels/tiles.h"
 
+#ifdef LANES
 static inline __attribute__((always_inline)) void outer_tile(const int mr, const int nv, const struct outer_block *o)
 {
     VF acc[24][4];
@@ -42,5 +43,6 @@ static inline __attribute__((always_inline)) void outer_tile(const int mr, const
             STORE(c + j * LANES, o->more ? ADD(LOAD(c + j * LANES), acc[i][j]) : acc[i][j]);
     }
 }
+#endif
 
 #endif
