@@ -308,9 +308,10 @@ static void back_through_conv(const struct work *w, size_t part, int image, int 
     const struct qat_part *p = &q->parts[part];
     const size_t channels = (size_t)l->shape.out_c, rows = (size_t)images * w->s->size / channels;
     const int in = w->s->plan.in[0];
+    float *restrict bias_sum = p->bias_sum;
     for (size_t i = 0; i < rows; i++)
         for (size_t c = 0; c < channels; c++)
-            p->bias_sum[c] += g[i * channels + c];
+            bias_sum[c] += g[i * channels + c];
     dequantise(tensor(q, in, image), (size_t)images * values_of(q, in), &q->net.quants[in], p->values);
     conv_to_weights_run(&l->to_weights, p->values, g, images, !first,
                         q->weight_sums + part * conv_to_weights_sums(&l->to_weights), p->scratch);
