@@ -77,13 +77,6 @@ void qat_prepare(struct qat *q)
 
 /* ---- one step ---- */
 
-struct work {
-    struct qat *q;
-    const struct qat_step *s;
-    const float *x; /* the input as floats */
-    const struct conv_to_input *to_input;
-};
-
 static int first_image(const struct qat *q, size_t part)
 {
     return (int)((size_t)q->images * part / qat_parts(q->images));
@@ -162,16 +155,19 @@ static struct shortcut_shape shortcut_shape(const struct graph *g, const struct 
 
 /* ---- forward ---- */
 
-static void quantise_input(void *user, size_t part)
+struct forward {
+    const struct qat *q;
+    const float *x; /* the input as floats */
+};
+
+static void quantise_input(const struct qat *q, const float *x, size_t part)
 {
-    const struct work *w = user;
-    const struct qat *q = w->q;
     const struct quant *in = &q->net.quants[0];
     const size_t size = values_of(q, 0);
     float *t = q->parts[part].steps;
     for (int i = first_image(q, part); i < first_image(q, part + 1); i++) {
         for (size_t k = 0; k < size; k++)
-            t[k] = w->x[(size_t)i * size + k] / in->scale;
+            t[k] = x[(size_t)i * size + k] / in->scale;
         fake_quantise(t, size, (float)(-128 - in->zero), (float)(127 - in->zero), in->zero, tensor(q, 0, i));
     }
 }
@@ -195,12 +191,16 @@ static void forward_images(const struct qat *q, const struct qat_step *s, int im
     }
 }
 
+/* All steps: nothing forwards asks for other images, and these stay in the cache. */
 static void forward_part(void *user, size_t part)
 {
-    const struct work *w = user;
-    const int end = first_image(w->q, part + 1);
-    for (int i = first_image(w->q, part); i < end; i += w->s->together)
-        forward_images(w->q, w->s, i, end - i < w->s->together ? end - i : w->s->together, &w->q->parts[part]);
+    const struct forward *f = user;
+    const struct qat *q = f->q;
+    const int end = first_image(q, part + 1);
+    quantise_input(q, f->x, part);
+    for (const struct qat_step *s = q->steps; s < q->steps + q->plan.count; s++)
+        for (int i = first_image(q, part); i < end; i += s->together)
+            forward_images(q, s, i, end - i < s->together ? end - i : s->together, &q->parts[part]);
 }
 
 const float *qat_forward(struct qat *q, const float *x, int images)
@@ -208,9 +208,7 @@ const float *qat_forward(struct qat *q, const float *x, int images)
     const int output = q->net.graph.output;
     q->images = images;
     qat_prepare(q);
-    qat_parallel(q, quantise_input, &(struct work){.q = q, .x = x}, qat_parts(images));
-    for (int i = 0; i < q->plan.count; i++)
-        qat_parallel(q, forward_part, &(struct work){.q = q, .s = &q->steps[i]}, qat_parts(images));
+    qat_parallel(q, forward_part, &(struct forward){q, x}, qat_parts(images));
     if (q->tensor[output]) {
         const struct quant *out = &q->net.quants[output];
         for (size_t i = 0; i < (size_t)images * values_of(q, output); i++)
@@ -220,6 +218,12 @@ const float *qat_forward(struct qat *q, const float *x, int images)
 }
 
 /* ---- backward ---- */
+
+struct work {
+    struct qat *q;
+    const struct qat_step *s;
+    const struct conv_to_input *to_input;
+};
 
 static float *gradient(const struct qat *q, int node, int image)
 {
