@@ -378,15 +378,6 @@ static void finish_channel(void *user, size_t o)
     scale->grad[o] = (float)sum * l->rate;
 }
 
-static void dequantise_channel(void *user, size_t o)
-{
-    const struct work *w = user;
-    struct qat *q = w->q;
-    const int64_t depth = w->s->layer->depth, at = (int64_t)o * depth;
-    const struct layer *l = &q->net.layers[w->s->plan.weights];
-    dequantise((const int8_t *)l->weight + at, (size_t)depth, &(struct quant){l->scale[o], 0}, q->weights + at);
-}
-
 static void backward_step(struct qat *q, const struct qat_step *s)
 {
     struct work w = {.q = q, .s = s};
@@ -394,7 +385,10 @@ static void backward_step(struct qat *q, const struct qat_step *s)
     if (!q->written[s->plan.node]) /* nobody reads it */
         memset(gradient(q, s->plan.node, 0), 0, (size_t)q->images * s->size * sizeof(float));
     if (s->layer && s->plan.in[0] > 0) {
-        qat_parallel(q, dequantise_channel, &w, channels);
+        const struct layer *l = &q->net.layers[s->plan.weights];
+        const size_t depth = (size_t)s->layer->depth;
+        for (size_t o = 0; o < channels; o++)
+            dequantise((const int8_t *)l->weight + o * depth, depth, &(struct quant){l->scale[o], 0}, q->weights + o * depth);
         w.to_input = conv_to_input_init(q->to_input_memory, q->kernels, &s->layer->shape, q->weights, q->turned);
     }
     qat_parallel(q, backward_part, &w, qat_parts(q->images));
