@@ -60,7 +60,8 @@ struct train {
 
     struct trainee *trainee; /* or */
     struct qat *quantised;
-    struct ctl_model teacher; /* session NULL: none */
+    struct ctl_model teacher;  /* model NULL: none */
+    struct session **teachers; /* [threads] of it; NULL: none */
     struct trainer trainer;
 
     struct train_loop *loop; /* while it runs */

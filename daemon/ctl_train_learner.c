@@ -5,13 +5,14 @@
 #include "daemon/ctl_train.h"
 
 #include <pthreadpool.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "models/file.h"
 #include "models/train/architecture.h"
 
-#define TEACHER_BATCH       32
+#define TEACHER_BATCH       8
 #define TEACHER_SHARE       0.9 /* of the loss; the rest is for the labels */
 #define TEACHER_TEMPERATURE 4.0
 
@@ -110,18 +111,53 @@ static int open_float(struct train *t, struct err *e)
 
 /* ---- teacher ---- */
 
+struct lesson {
+    const struct train *t;
+    const float *x;
+    float *logits;
+    int images;
+    atomic_int next; /* the first image that nobody has taken */
+};
+
+/* Images side by side, a few on each thread: a batch that all threads share would wait for the slowest after each layer. */
+static void teach_some(void *user, size_t thread)
+{
+    struct lesson *lesson = user;
+    const struct ctl_model *m = &lesson->t->teacher;
+    struct session *s = lesson->t->teachers[thread];
+    const size_t size = 3u * (size_t)m->width * (size_t)m->height, classes = (size_t)m->classes;
+    for (int at; (at = atomic_fetch_add(&lesson->next, TEACHER_BATCH)) < lesson->images;) {
+        const int n = lesson->images - at < TEACHER_BATCH ? lesson->images - at : TEACHER_BATCH;
+        for (int i = 0; i < n; i++)
+            session_set_values(s, i, lesson->x + (size_t)(at + i) * size);
+        memcpy(lesson->logits + (size_t)at * classes, session_run(s, n), sizeof *lesson->logits * (size_t)n * classes);
+    }
+}
+
 static void teach(void *user, const float *x, int images, float *logits)
 {
-    const struct ctl_model *m = &((struct train *)user)->teacher;
-    const size_t size = 3u * (size_t)m->width * (size_t)m->height, classes = (size_t)m->classes;
-    for (int done = 0; done < images;) {
-        const int n = images - done < TEACHER_BATCH ? images - done : TEACHER_BATCH;
-        for (int i = 0; i < n; i++, x += size)
-            session_set_values(m->session, i, x);
-        memcpy(logits, session_run(m->session, n), sizeof *logits * (size_t)n * classes);
-        logits += (size_t)n * classes;
-        done += n;
-    }
+    const struct train *t = user;
+    struct lesson lesson = {.t = t, .x = x, .logits = logits, .images = images};
+    pthreadpool_parallelize_1d(t->pool, teach_some, &lesson, (size_t)t->o.threads, 0);
+}
+
+static int open_teachers(struct train *t, struct err *e)
+{
+    t->teachers = calloc((size_t)t->o.threads, sizeof *t->teachers);
+    if (!t->teachers)
+        return err_set(e, ERR_MEMORY, "no memory for %d threads", t->o.threads);
+    for (int i = 0; i < t->o.threads; i++)
+        if (session_new(t->teacher.model, TEACHER_BATCH, NULL, &t->teachers[i], e) != 0)
+            return -1;
+    return 0;
+}
+
+static void close_teachers(struct train *t)
+{
+    for (int i = 0; t->teachers && i < t->o.threads; i++)
+        session_free(t->teachers[i]);
+    free(t->teachers);
+    ctl_model_close(&t->teacher);
 }
 
 static int open_teacher(struct train *t, struct err *e)
@@ -130,7 +166,7 @@ static int open_teacher(struct train *t, struct err *e)
     if (!t->o.teacher || !strcmp(t->o.teacher, "none"))
         return 0;
     if (model_path(t->o.teacher, PRECISION_FP32, path, sizeof path, e) != 0 ||
-        ctl_model_open(path, t->kernels, TEACHER_BATCH, t->pool, &t->teacher, e) != 0)
+        ctl_model_open(path, t->kernels, 0, t->pool, &t->teacher, e) != 0 || open_teachers(t, e) != 0)
         return -1;
     const struct network *n = t->teacher.network;
     if (t->teacher.width != t->width || t->teacher.height != t->height || !preprocess_equal(&n->preprocess, &t->preprocess))
@@ -170,7 +206,7 @@ void train_close(struct train *t)
 {
     feed_free(t->feed);
     feed_free(t->validation);
-    ctl_model_close(&t->teacher);
+    close_teachers(t);
     train_close_quantised(t);
     trainee_free(t->trainee);
     image_part_free(&t->part);
