@@ -83,9 +83,12 @@ int train_next_image(void *user, uint8_t *rgb, int *label, struct err *e); /* ne
 int train_open_learner(struct train *t, struct err *e);
 void train_close(struct train *t);
 
-/* ctl_train_qat.c: the learner of --qat, its network in int8, and its end. */
+/* ctl_train_qat.c: the learner of --qat, its network in int8, the proof that nothing is lost on the way, and its end. */
 int train_open_quantised(struct train *t, struct err *e);
 int train_quantised_network(const struct train *t, struct network *out, struct err *e);
+/* Serves every image of validation with the file at path. ERR_INTERNAL when a logit has other bits than in training; *images: how
+   many were compared, 0 when there is no validation. */
+int train_check_quantised(const struct train *t, const char *path, int *images, struct err *e);
 void train_close_quantised(struct train *t);
 
 /* ctl_train_loop.c: trains until the end, or (1) until SIGINT or SIGTERM, whose second ends the program. Writes the checkpoint

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "models/file.h"
 #include "models/quantize/quantize.h"
@@ -172,7 +173,10 @@ static int write_one(const struct train *t, struct network *n, cJSON *models, st
     if (measure(t, n, &s, e) != 0 || set_accuracy(t, &s, n, e) != 0)
         return -1;
     char *path = ctl_output_path(t->o.output, n->precision, e);
-    int rc = path ? model_file_write(path, n, e) : -1;
+    int rc = path ? model_file_write(path, n, e) : -1, identical = 0;
+    const int trained = t->quantised && n->precision == PRECISION_INT8;
+    if (rc == 0 && trained && (rc = train_check_quantised(t, path, &identical, e)) != 0)
+        unlink(path);
     cJSON *row = cJSON_CreateObject();
     int bad = ctl_put_text(row, "file", path);
     bad |= ctl_put_text(row, "name", n->name);
@@ -180,6 +184,8 @@ static int write_one(const struct train *t, struct network *n, cJSON *models, st
     bad |= ctl_put_number(row, "images", s.images, 10);
     bad |= ctl_put_number(row, "top1", s.images ? 100.0 * s.top1 / s.images : (double)NAN, 6);
     bad |= ctl_put_number(row, "top5", s.images ? 100.0 * s.top5 / s.images : (double)NAN, 6);
+    if (trained)
+        bad |= ctl_put_number(row, "identical", identical, 10);
     bad |= ctl_put_number(row, "file_bytes", (double)(path ? ctl_file_bytes(path) : 0), 17);
     free(path);
     if (rc == 0 && (bad || ctl_append(models, cJSON_Duplicate(row, 1)) != 0))

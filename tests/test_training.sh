@@ -208,6 +208,7 @@ expect 0 train --qat "$tmp/a" --data "$tmp/train.bin" --validate "$tmp/test.bin"
     --no-flip --pad 0 --threads 1 --weight-bits 4 --json
 reported=$(values top1)
 at_least "top-1 in int8 with weights of 4 bits" "$(echo "$reported" | tail -n 1)" 90
+equal "images that the int8 file answers with the bits of the training" 40 "$(values identical)"
 trained=$(tail -n 1 "$tmp/qat/log.csv" | cut -d, -f 6)
 expect 0 eval "$tmp/qat/int8.safetensors" --data "$tmp/test.bin" --json
 awk -v a="$trained" -v b="$(values top1)" 'BEGIN { exit !(a + 0 == b + 0) }' ||
