@@ -214,6 +214,19 @@ expect 0 eval "$tmp/qat/int8.safetensors" --data "$tmp/test.bin" --json
 awk -v a="$trained" -v b="$(values top1)" 'BEGIN { exit !(a + 0 == b + 0) }' ||
     complain "int8 has $(values top1) % where training said $trained %"
 
+# killed after its first epoch, it goes on to the same bytes
+if [ -z "${EMULATOR-}" ]; then
+    train="train --qat $tmp/a --data $tmp/train.bin --validate $tmp/test.bin --epochs 2 --batch 16 --name quarters --no-flip --pad 0
+        --threads 1 --weight-bits 4"
+    start "$tmp/f"
+    wait_lines "$tmp/f" 2
+    kill -9 $pid
+    wait $pid 2>/dev/null
+    pid=
+    [ ! -e "$tmp/f/checkpoint.safetensors" ] || expect 0 train --resume "$tmp/f/checkpoint.safetensors"
+    same "$tmp/qat/int8.safetensors" "$tmp/f/int8.safetensors"
+fi
+
 expect 1 train --qat "$tmp/tuned" --data "$tmp/train.bin" -o "$tmp/x"
 says "label"
 
