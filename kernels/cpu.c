@@ -30,12 +30,14 @@ unsigned cpu_features(void)
 #if defined(__x86_64__)
     /* GCC's runtime also asks whether the system saves the wide registers. */
     __builtin_cpu_init();
+#ifdef HAVE_AVX2 /* some compilers do not know these names */
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"))
         have |= CPU_AVX2;
+#endif
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512vnni"))
         have |= CPU_AVX512_VNNI;
-#ifdef HAVE_AVX_VNNI /* older compilers do not know these names */
+#ifdef HAVE_AVX_VNNI
     if (__builtin_cpu_supports("avxvnni"))
         have |= CPU_AVX_VNNI;
 #endif

@@ -1,11 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
 // fuzz_image.c - a body that claims to be an image: recognise, decode strictly and leniently, at full size and scaled, resize.
-//
-// With an engine, in a configured build directory (for config.h), SRC being the source tree:
-//     clang -g -O1 -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -I. -ISRC SRC/tests/fuzz/fuzz_image.c SRC/daemon/image*.c
-//           SRC/daemon/exif.c SRC/daemon/resize.c SRC/models/err.c -ljpeg -lpng -lwebp -lm
-//     ./a.out -timeout=10 -max_len=8192 CORPUS SRC/tests/fuzz/image
 
 #include "daemon/image.h"
 

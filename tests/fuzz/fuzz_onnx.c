@@ -34,7 +34,7 @@ static void use(struct network *n)
 {
     struct err e;
     struct model *m;
-    struct session *s;
+    struct session *s = NULL;
     require(graph_check(&n->graph, &e) == 0, "a graph that does not pass its checks");
     if (!is_small(&n->graph) || model_from_network(n, kernels_pick(0, "ref"), &m, &e) < 0)
         return;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // replay.c - the main of a fuzz target where there is no fuzzing engine: runs it over stored inputs. Arguments are files or
-// directories of files; without any, fuzz_NAME takes $srcdir/tests/fuzz/NAME. To fuzz, build the target with
-// clang -fsanitize=fuzzer,address,undefined and without this file.
+// directories of files; without any, fuzz_NAME takes $srcdir/tests/fuzz/NAME. With an engine instead of
+// this file: `make fuzz`.
 
 #include <dirent.h>
 #include <errno.h>
