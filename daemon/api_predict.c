@@ -3,10 +3,9 @@
 // api_predict.c - POST /predict: reads the parameters, takes a reference on the model, hands the request to the queue.
 
 #include "daemon/api_routes.h"
-#include "daemon/clock.h"
 #include "daemon/http.h"
+#include "daemon/predict.h"
 #include "daemon/query.h"
-#include "daemon/worker.h"
 
 static int parameters(struct request *r, struct query *q, struct err *e)
 {
@@ -25,18 +24,17 @@ static int parameters(struct request *r, struct query *q, struct err *e)
             return err_set(e, ERR_INPUT, "precision must be fp32, fp16, hybrid or int8");
         precision = (int)named;
     }
-    p->loaded = registry_get(r->server->registry, query_get(q, "model"), precision, e);
-    if (!p->loaded)
+    struct loaded *l = registry_get(r->server->registry, query_get(q, "model"), precision, e);
+    if (!l)
         return -1;
-    int classes = model_classes(p->loaded->model);
+    r->job = (struct job){.kind = &predict_kind, .loaded = l, .deadline_ms = r->started_us / 1000 + timeout_ms};
+    int classes = model_classes(l->model);
     p->top_k = classes < 5 ? classes : 5;
-    p->deadline_ms = r->started_us / 1000 + timeout_ms;
     return query_int(q, "top_k", 1, classes, &p->top_k, e);
 }
 
 enum api_state api_predict(struct request *r)
 {
-    struct server *s = r->server;
     struct query q;
     struct err e;
     if (parameters(r, &q, &e) < 0) {
@@ -50,14 +48,5 @@ enum api_state api_predict(struct request *r)
         reply_problem(&r->reply, PROBLEM_BAD_REQUEST, "the body is empty; send the bytes of an image");
         return API_DONE;
     }
-    r->predict.queued_us = clock_us();
-    int depth = queue_depth(s->queue);
-    if (queue_push(s->queue, r, r->predict.deadline_ms) < 0) {
-        metrics_reject(s->metrics, REJECT_QUEUE_FULL);
-        r->reply.retry_after = workers_retry_after(s->workers);
-        reply_problem(&r->reply, PROBLEM_QUEUE_FULL, "%d requests are waiting, which is the limit; try again in about %d s",
-                      depth, r->reply.retry_after);
-        return API_DONE;
-    }
-    return API_PENDING;
+    return job_push(r);
 }

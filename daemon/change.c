@@ -92,7 +92,7 @@ static int push(struct change *c, struct request *r, change_fn *fn)
         return -1;
     *t = (struct task){r, fn};
     atomic_fetch_add(&c->busy, 1);
-    if (queue_push(c->queue, t, INT64_MAX) == 0)
+    if (queue_push(c->queue, t, NULL, INT64_MAX) == 0)
         return 0;
     atomic_fetch_sub(&c->busy, 1);
     free(t);

@@ -40,6 +40,7 @@ static const struct conf_row rows[] = {
     {"inference", "kernels", CONF_TEXT, AT(kernels), 1, 64, "auto", NULL, RESTART},
     {"inference", "workers", CONF_INT, AT(workers), 1, 256, "1", NULL, RESTART},
     {"inference", "threads", CONF_INT, AT(threads), 0, 256, "0", NULL, RESTART},
+    {"inference", "max_batch", CONF_INT, AT(max_batch), 1, 32, "16", NULL, 0},
     {"inference", "queue", CONF_INT, AT(queue), 1, 65536, "32", NULL, RESTART},
     {"inference", "memory_limit", CONF_BYTES, AT(memory_limit), 0, 1LL << 50, "0", NULL, 0},
     {"inference", "stall_timeout", CONF_TIME, AT(stall_timeout), 1000, DAY, "30s", NULL, 0},

@@ -39,7 +39,7 @@ struct conf {
     char *admin_token_file;
     /* inference */
     char *kernels;
-    int64_t workers, threads, queue, memory_limit, stall_timeout;
+    int64_t workers, threads, max_batch, queue, memory_limit, stall_timeout;
     /* image */
     int64_t max_width, max_height, max_pixels, max_scans, decoder_memory;
     int lenient;

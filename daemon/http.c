@@ -85,7 +85,7 @@ static void request_free(struct request *r)
     if (!r)
         return;
     request_drop_body(r);
-    loaded_free(r->predict.loaded);
+    job_free(r);
     reply_free(&r->reply);
     conf_free(r->conf);
     free(r->uri);

@@ -13,6 +13,7 @@
 
 #include "daemon/api.h"
 #include "daemon/guard.h"
+#include "daemon/job.h"
 #include "daemon/reply.h"
 #include "daemon/server.h"
 
@@ -24,14 +25,11 @@ struct conn;
 #define REQUEST_VALUES_MAX 64    /* of a JSON body, of which three are meant */
 #define BODY_PIECES_MAX    65536 /* of a chunked body: small chunks are a way to burn CPU */
 
-/* What POST /predict was asked for; filled by api_predict.c, used by the worker. */
+/* What POST /predict was asked for; filled by api_predict.c, used by predict.c. */
 struct predict {
-    struct loaded *loaded; /* a reference */
     long top_k;
     double threshold;
     long logits;
-    int64_t deadline_ms; /* clock_ms */
-    int64_t queued_us;
 };
 
 struct request {
@@ -53,6 +51,7 @@ struct request {
 
     int64_t started_us; /* end of the header */
     struct predict predict;
+    struct job job;
     struct reply reply;
 };
 

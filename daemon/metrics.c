@@ -101,10 +101,16 @@ void metrics_stage(struct metrics *m, int model, enum precision p, enum stage st
 static const double batch_bounds[] = {1, 2, 4, 8, 16, 32};
 enum { BATCH_BOUNDS = sizeof batch_bounds / sizeof batch_bounds[0] };
 
-void metrics_inference(struct metrics *m, int model, enum precision p, int images)
+void metrics_inference(struct metrics *m, int model, enum precision p)
 {
     pthread_mutex_lock(&m->lock);
-    m->inferences[model][p] += (uint64_t)images;
+    m->inferences[model][p]++;
+    pthread_mutex_unlock(&m->lock);
+}
+
+void metrics_batch(struct metrics *m, int images)
+{
+    pthread_mutex_lock(&m->lock);
     add(&m->batch, batch_bounds, BATCH_BOUNDS, images);
     pthread_mutex_unlock(&m->lock);
 }

@@ -45,7 +45,8 @@ void metrics_free(struct metrics *m);
 void metrics_request(struct metrics *m, const char *route, const char *method, int status, double seconds);
 void metrics_reject(struct metrics *m, enum reject reason);
 void metrics_stage(struct metrics *m, int model, enum precision p, enum stage stage, double seconds);
-void metrics_inference(struct metrics *m, int model, enum precision p, int images);
+void metrics_inference(struct metrics *m, int model, enum precision p); /* one image */
+void metrics_batch(struct metrics *m, int images);                       /* computed in one run of a worker */
 void metrics_switch(struct metrics *m, int model, enum precision from, enum precision to, double seconds);
 void metrics_reload(struct metrics *m, int successful);
 

@@ -7,6 +7,7 @@
 
 struct slot {
     void *item;
+    const void *key;
     int64_t deadline_ms;
 };
 
@@ -45,12 +46,12 @@ static void *take(struct queue *q, int i)
     return item;
 }
 
-int queue_push(struct queue *q, void *item, int64_t deadline_ms)
+int queue_push(struct queue *q, void *item, const void *key, int64_t deadline_ms)
 {
     pthread_mutex_lock(&q->lock);
     int ok = !q->closed && q->count < q->capacity;
     if (ok) {
-        q->slots[q->count++] = (struct slot){item, deadline_ms};
+        q->slots[q->count++] = (struct slot){item, key, deadline_ms};
         pthread_cond_signal(&q->filled);
     }
     pthread_mutex_unlock(&q->lock);
@@ -69,6 +70,27 @@ void *queue_pop(struct queue *q, unsigned *seen, int *closed)
     *closed = q->closed && !item;
     pthread_mutex_unlock(&q->lock);
     return item;
+}
+
+void *queue_pop_key(struct queue *q, const void *key)
+{
+    void *item = NULL;
+    pthread_mutex_lock(&q->lock);
+    for (int i = 0; i < q->count && !item; i++)
+        if (q->slots[i].key == key)
+            item = take(q, i);
+    pthread_mutex_unlock(&q->lock);
+    return item;
+}
+
+int queue_count_key(struct queue *q, const void *key)
+{
+    int n = 0;
+    pthread_mutex_lock(&q->lock);
+    for (int i = 0; i < q->count; i++)
+        n += q->slots[i].key == key;
+    pthread_mutex_unlock(&q->lock);
+    return n;
 }
 
 void *queue_pop_expired(struct queue *q, int64_t now_ms)

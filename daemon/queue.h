@@ -12,12 +12,17 @@ struct queue;
 struct queue *queue_new(int capacity); /* NULL: no memory */
 void queue_free(struct queue *q);      /* must be empty; NULL is fine */
 
-/* deadline_ms is on clock_ms. -1 when full or closed: the caller keeps the item. */
-int queue_push(struct queue *q, void *item, int64_t deadline_ms);
+/* key: what items that can be worked on together have in common; NULL: nothing. deadline_ms is on clock_ms. -1 when full or
+   closed: the caller keeps the item. */
+int queue_push(struct queue *q, void *item, const void *key, int64_t deadline_ms);
 
 /* Waits for an item, for queue_wake or for queue_close. NULL: woken without an item; *closed tells whether for good. *seen is the
    caller's count of answered wakes, 0 at first. */
 void *queue_pop(struct queue *q, unsigned *seen, int *closed);
+
+/* Takes out the first item with that key, NULL when there is none: never waits. */
+void *queue_pop_key(struct queue *q, const void *key);
+int queue_count_key(struct queue *q, const void *key);
 
 /* Takes out the first item whose deadline has passed, NULL when there is none. */
 void *queue_pop_expired(struct queue *q, int64_t now_ms);

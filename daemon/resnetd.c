@@ -22,7 +22,6 @@
 #include "daemon/http.h"
 #include "daemon/log.h"
 #include "daemon/notify.h"
-#include "daemon/predict.h"
 #include "daemon/server.h"
 #include "daemon/worker.h"
 #include "kernels/cpu.h"
@@ -236,10 +235,8 @@ static sigset_t watched(void)
 static void expire(struct server *s)
 {
     struct request *r;
-    while ((r = queue_pop_expired(s->queue, clock_ms()))) {
-        predict_late(r, "while the request was waiting");
-        http_resume(r);
-    }
+    while ((r = queue_pop_expired(s->queue, clock_ms())))
+        job_expire(r);
 }
 
 struct watch {

@@ -129,7 +129,8 @@ static void whole(void **state)
     metrics_request(m, "/elsewhere", "MOVE", 419, 0.02);
     metrics_reject(m, REJECT_QUEUE_FULL);
     metrics_stage(m, 0, PRECISION_INT8, STAGE_DECODE, 0.003);
-    metrics_inference(m, 0, PRECISION_INT8, 1);
+    metrics_inference(m, 0, PRECISION_INT8);
+    metrics_batch(m, 1);
     metrics_switch(m, 2, PRECISION_INT8, PRECISION_FP32, 0.5);
     metrics_reload(m, 1);
     metrics_write(m, names, &t);

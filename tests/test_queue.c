@@ -25,11 +25,11 @@ static void order_and_limit(void **state)
     assert_non_null(q);
     assert_int_equal(queue_capacity(q), 3);
     for (int i = 0; i < 3; i++)
-        assert_int_equal(queue_push(q, &items[i], 100), 0);
-    assert_int_equal(queue_push(q, &items[3], 100), -1);
+        assert_int_equal(queue_push(q, &items[i], NULL, 100), 0);
+    assert_int_equal(queue_push(q, &items[3], NULL, 100), -1);
     assert_int_equal(queue_depth(q), 3);
     assert_ptr_equal(queue_pop(q, &seen, &closed), &items[0]);
-    assert_int_equal(queue_push(q, &items[3], 100), 0);
+    assert_int_equal(queue_push(q, &items[3], NULL, 100), 0);
     for (int i = 1; i <= 3; i++)
         assert_ptr_equal(queue_pop(q, &seen, &closed), &items[i]);
     assert_false(closed);
@@ -42,9 +42,9 @@ static void deadlines(void **state)
     int closed;
     (void)state;
     struct queue *q = queue_new(4);
-    queue_push(q, &items[0], 30);
-    queue_push(q, &items[1], 10);
-    queue_push(q, &items[2], 20);
+    queue_push(q, &items[0], NULL, 30);
+    queue_push(q, &items[1], NULL, 10);
+    queue_push(q, &items[2], NULL, 20);
     assert_null(queue_pop_expired(q, 9));
     assert_ptr_equal(queue_pop_expired(q, 20), &items[1]);
     assert_ptr_equal(queue_pop_expired(q, 20), &items[2]);
@@ -63,9 +63,9 @@ static void wake_and_close(void **state)
     assert_null(queue_pop(q, &seen, &closed)); /* each caller is woken once, whenever it comes */
     assert_false(closed);
     assert_null(queue_pop(q, &other, &closed));
-    queue_push(q, &items[0], 1);
+    queue_push(q, &items[0], NULL, 1);
     queue_close(q);
-    assert_int_equal(queue_push(q, &items[1], 1), -1);
+    assert_int_equal(queue_push(q, &items[1], NULL, 1), -1);
     assert_ptr_equal(queue_pop(q, &seen, &closed), &items[0]); /* what was accepted is still handed out */
     assert_false(closed);
     assert_null(queue_pop(q, &seen, &closed));
@@ -103,7 +103,7 @@ static void *giver(void *user)
     for (int i = 0; i < EACH;) {
         if (budget_reserve(c->b, 10, "a test", NULL) < 0)
             continue;
-        if (queue_push(c->q, &items[i % 64], 0) == 0)
+        if (queue_push(c->q, &items[i % 64], NULL, 0) == 0)
             i++;
         else
             budget_release(c->b, 10);

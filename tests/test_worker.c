@@ -18,6 +18,7 @@
 #include "daemon/clock.h"
 #include "daemon/conn.h"
 #include "daemon/http.h"
+#include "daemon/predict.h"
 #include "daemon/worker.h"
 #include "kernels/cpu.h"
 #include "kernels/kernels.h"
@@ -117,17 +118,18 @@ static int ask(struct loaded *l)
     assert_non_null(r.body);
     memcpy(r.body, photo, photo_size);
     r.body_len = photo_size;
-    r.predict = (struct predict){.loaded = l, .top_k = 1, .deadline_ms = clock_ms() + 60000, .queued_us = clock_us()};
+    r.predict = (struct predict){.top_k = 1};
+    r.job = (struct job){.kind = &predict_kind, .loaded = l, .deadline_ms = clock_ms() + 60000};
     pthread_mutex_lock(&lock);
     answers = 0;
-    assert_int_equal(queue_push(server.queue, &r, r.predict.deadline_ms), 0);
+    assert_int_equal(job_push(&r), API_PENDING);
     while (!answers)
         pthread_cond_wait(&answered, &lock);
     pthread_mutex_unlock(&lock);
     int status = r.reply.status;
     reply_free(&r.reply);
     request_drop_body(&r);
-    loaded_free(l);
+    job_free(&r);
     return status;
 }
 
