@@ -17,6 +17,14 @@ const struct route api_routes[] = {
     {"/v1/status", "GET", api_status, 0, "effective configuration, queue, memory, temperature"},
     {"/v1/reload", "POST", api_reload, API_ADMIN | API_SLOW, "read the configuration and changed model files again"},
     {"/v1/drain", "POST", api_drain, API_ADMIN, "finish what is running, then exit"},
+    {"/v2", "GET", api_v2_server, 0, "Open Inference Protocol: this server"},
+    {"/v2/", "GET", api_v2_server, 0, "the same"},
+    {"/v2/health/live", "GET", api_v2_live, 0, "as /livez"},
+    {"/v2/health/ready", "GET", api_v2_ready, 0, "as /readyz"},
+    {"/v2/models/{m}", "GET", api_v2_model, 0, "a model's inputs, outputs, versions (precisions), preprocessing"},
+    {"/v2/models/{m}/ready", "GET", api_v2_model_ready, 0, "200 when the model answers"},
+    {"/v2/models/{m}/versions/{p}", "GET", api_v2_model, 0, "the same of one precision"},
+    {"/v2/models/{m}/versions/{p}/ready", "GET", api_v2_model_ready, 0, "200 when the precision is in memory"},
     {"/", "GET", api_index, 0, "this list"},
     {NULL, NULL, NULL, 0, NULL}};
 
@@ -26,11 +34,32 @@ static int serves(const struct route *r, const char *method)
     return strcmp(r->method, method) == 0 || (strcmp(method, "HEAD") == 0 && strcmp(r->method, "GET") == 0);
 }
 
-const struct route *api_find(const char *path, const char *method, int *path_known)
+static int matches(const char *pattern, const char *path, struct api_parts *parts)
+{
+    *parts = (struct api_parts){"", ""};
+    while (*pattern) {
+        if (*pattern != '{') {
+            if (*pattern++ != *path++)
+                return 0;
+            continue;
+        }
+        char *part = pattern[1] == 'm' ? parts->m : parts->p;
+        size_t n = strspn(path, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-");
+        if (n < 1 || n >= API_PART_MAX)
+            return 0;
+        memcpy(part, path, n);
+        part[n] = '\0';
+        path += n;
+        pattern += strlen("{m}");
+    }
+    return *path == '\0';
+}
+
+const struct route *api_find(const char *path, const char *method, int *path_known, struct api_parts *parts)
 {
     *path_known = 0;
     for (const struct route *r = api_routes; r->path; r++) {
-        if (strcmp(r->path, path) != 0)
+        if (!matches(r->path, path, parts))
             continue;
         *path_known = 1;
         if (serves(r, method))
@@ -41,9 +70,10 @@ const struct route *api_find(const char *path, const char *method, int *path_kno
 
 void api_allow(const char *path, char *out, unsigned long size)
 {
+    struct api_parts parts;
     int get = 0, post = 0, put = 0, any = strcmp(path, "*") == 0;
     for (const struct route *r = api_routes; r->path; r++)
-        if (any || strcmp(r->path, path) == 0) {
+        if (any || matches(r->path, path, &parts)) {
             get |= strcmp(r->method, "GET") == 0;
             post |= strcmp(r->method, "POST") == 0;
             put |= strcmp(r->method, "PUT") == 0;

@@ -6,7 +6,8 @@
 #ifndef DAEMON_API_H
 #define DAEMON_API_H
 
-#define API_ROUTES_MAX 24
+#define API_ROUTES_MAX 32
+#define API_PART_MAX   65 /* [A-Za-z0-9._-]{1,64}, with the terminator */
 
 struct request;
 
@@ -22,7 +23,7 @@ enum api_flags {
 };
 
 struct route {
-    const char *path;   /* exact; also the route's name in metrics */
+    const char *path;   /* {m} and {p} stand for a model and a precision; also the route's name in metrics */
     const char *method; /* GET serves HEAD too */
     api_fn *fn;
     int flags;
@@ -30,8 +31,13 @@ struct route {
 };
 extern const struct route api_routes[]; /* ends with a NULL path */
 
-/* For the path and method; NULL back with *path_known set when only the method is wrong. path ends at '?' or NUL. */
-const struct route *api_find(const char *path, const char *method, int *path_known);
+/* What stood in a path for {m} and {p}; "" where the route has none. */
+struct api_parts {
+    char m[API_PART_MAX], p[API_PART_MAX];
+};
+
+/* For the path and method; NULL back with *path_known set when only the method is wrong. */
+const struct route *api_find(const char *path, const char *method, int *path_known, struct api_parts *parts);
 
 /* "GET, HEAD, PUT" for a known path, into out. */
 void api_allow(const char *path, char *out, unsigned long size);

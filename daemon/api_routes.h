@@ -19,4 +19,6 @@ api_fn api_models, api_status; /* api_status.c */
 
 api_fn api_reload, api_drain; /* api_admin.c */
 
+api_fn api_v2_server, api_v2_live, api_v2_ready, api_v2_model, api_v2_model_ready; /* api_v2.c */
+
 #endif

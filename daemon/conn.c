@@ -94,10 +94,12 @@ void conn_swallow(struct conns *all, struct conn *c)
 static void end(struct conn *c, int status, const char *title, const char *name, const char *detail)
 {
     if (status) {
-        char body[512], reply[1024];
+        char body[512], reply[1024], oip[256] = "";
+        if (c->oip)
+            snprintf(oip, sizeof oip, ",\"error\":\"%s\"", detail);
         int n = snprintf(body, sizeof body,
-                         "{\"type\":\"urn:resnetd:problem:%s\",\"title\":\"%s\",\"status\":%d,\"detail\":\"%s\"}\n", name, title,
-                         status, detail);
+                         "{\"type\":\"urn:resnetd:problem:%s\",\"title\":\"%s\",\"status\":%d,\"detail\":\"%s\"%s}\n", name,
+                         title, status, detail, oip);
         n = snprintf(
             reply, sizeof reply,
             "HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Type: application/problem+json\r\nContent-Length: %d\r\n\r\n%s",

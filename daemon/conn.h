@@ -7,6 +7,7 @@
 #define DAEMON_CONN_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <sys/socket.h>
 
@@ -26,8 +27,9 @@ struct conn {
     int bound_loopback;       /* it came in on an address bound to loopback */
     enum conn_state state;
     int64_t deadline_ms, since_ms;
-    int swallow; /* see conn_swallow */
-    int told;    /* see conn_told */
+    atomic_int oip; /* the request's path is one of the Open Inference Protocol: see reply.h */
+    int swallow;    /* see conn_swallow */
+    int told;       /* see conn_told */
 };
 
 struct conns {

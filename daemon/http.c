@@ -109,6 +109,7 @@ static void *on_line(void *user, const char *uri, struct MHD_Connection *connect
     r->connection = connection;
     r->conn = c;
     r->uri = strdup(uri);
+    r->reply.oip = c->oip = strncmp(uri, "/v2", 3) == 0 && strchr("/?", uri[3]); /* or the end of the string */
     int64_t now = clock_ms();
     if (!r->uri || conn_enter(&h->conns, c, CONN_HEADER, now + r->conf->header_timeout) < 0) {
         request_free(r);
@@ -134,8 +135,8 @@ static enum MHD_Result send_reply(struct request *r)
         return MHD_NO;
     int status = p->status;
     p->body = (struct text){0}; /* libmicrohttpd frees it */
-    char seconds[16];
-    snprintf(seconds, sizeof seconds, "%d", p->retry_after);
+    char number[24];
+    snprintf(number, sizeof number, "%d", p->retry_after);
     if (p->type)
         MHD_add_response_header(m, "Content-Type", p->type);
     MHD_add_response_header(m, "X-Request-Id", r->id);
@@ -146,7 +147,10 @@ static enum MHD_Result send_reply(struct request *r)
     if (p->timing[0])
         MHD_add_response_header(m, "Server-Timing", p->timing);
     if (p->retry_after)
-        MHD_add_response_header(m, "Retry-After", seconds);
+        MHD_add_response_header(m, "Retry-After", number);
+    snprintf(number, sizeof number, "%lld", (long long)p->json_bytes);
+    if (p->json_bytes)
+        MHD_add_response_header(m, "Inference-Header-Content-Length", number);
     if (p->close)
         MHD_add_response_header(m, "Connection", "close");
     enum MHD_Result rc = MHD_NO;
@@ -227,7 +231,7 @@ static void admit(struct request *r)
     }
     size_t n = strcspn(r->guard.path, "?");
     snprintf(path, sizeof path, "%.*s", (int)(n < sizeof path ? n : sizeof path - 1), r->guard.path);
-    r->route = api_find(path, r->method, &known);
+    r->route = api_find(path, r->method, &known, &r->parts);
     if (!r->route && strcmp(r->method, "OPTIONS") == 0 && (known || strcmp(path, "*") == 0)) {
         struct text empty = {0};
         reply_text(&r->reply, NULL, &empty);

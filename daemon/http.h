@@ -42,6 +42,7 @@ struct request {
     int phase;
     struct guard_result guard;
     const struct route *route;
+    struct api_parts parts; /* of the path */
     char id[REQUEST_ID_MAX + 1];
     char content_type[CONTENT_TYPE_MAX]; /* "" when absent */
 

@@ -64,11 +64,16 @@ void reply_problem(struct reply *r, enum problem p, const char *fmt, ...)
     r->status = problems[p].status;
     r->type = "application/problem+json";
     r->timing[0] = '\0';
+    r->json_bytes = 0;
     if (r->status == 503 && !r->retry_after)
         r->retry_after = 1;
     text_printf(&r->body, "{\"type\":\"urn:resnetd:problem:%s\",\"title\":\"%s\",\"status\":%d,\"detail\":", problems[p].name,
                 problems[p].title, problems[p].status);
     text_json(&r->body, detail);
+    if (r->oip) {
+        text_puts(&r->body, ",\"error\":");
+        text_json(&r->body, detail);
+    }
     text_puts(&r->body, "}\n");
 }
 

@@ -5,6 +5,8 @@
 #ifndef DAEMON_REPLY_H
 #define DAEMON_REPLY_H
 
+#include <stdint.h>
+
 #include "daemon/text.h"
 #include "models/err.h"
 
@@ -15,6 +17,8 @@ struct reply {
     char allow[64], timing[160]; /* Allow, Server-Timing; "" for none */
     int retry_after;             /* seconds, 0 for none */
     int close;                   /* end the connection after it */
+    int oip;                     /* problems also say what is wrong where the Open Inference Protocol looks for it */
+    int64_t json_bytes;          /* Inference-Header-Content-Length; 0: no binary data follows JSON */
 };
 
 enum problem {
