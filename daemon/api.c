@@ -111,11 +111,11 @@ const char *api_route_name(int index)
     return i == index ? "other" : NULL;
 }
 
-int api_route_has(int index, const char *method)
+int api_route_flags(int index, const char *method)
 {
     const char *name = api_route_name(index);
     for (const struct route *r = api_routes; name && r->path; r++)
-        if (strcmp(r->path, name) == 0 && strcmp(r->method, method) == 0)
-            return 1;
-    return 0;
+        if (strcmp(r->path, name) == 0 && serves(r, method))
+            return r->flags;
+    return -1;
 }

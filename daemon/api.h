@@ -44,7 +44,7 @@ void api_allow(const char *path, char *out, unsigned long size);
 
 /* Names for metrics: one index per path, the last is "other". */
 int api_route_index(const char *name);
-const char *api_route_name(int index);            /* NULL beyond the last */
-int api_route_has(int index, const char *method); /* 1 when the table has that method there */
+const char *api_route_name(int index);              /* NULL beyond the last */
+int api_route_flags(int index, const char *method); /* of its row; -1: the table has no such method there */
 
 #endif

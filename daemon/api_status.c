@@ -124,7 +124,7 @@ enum api_state api_status(struct request *r)
     text_printf(&t,
                 "\"memory\":{\"limit_bytes\":%zu,\"admitted_bytes\":%zu,\"resident_bytes\":%lld,\"peak_resident_bytes\":%lld},",
                 atomic_load(&s->budget.limit), atomic_load(&s->budget.used), p.rss_bytes, p.peak_rss_bytes);
-    if (process_temperature(&celsius) == 0)
+    if (process_temperature(r->conf->sysfs, &celsius) == 0)
         text_printf(&t, "\"temperature_celsius\":%.1f,", celsius);
     else
         text_puts(&t, "\"temperature_celsius\":null,");

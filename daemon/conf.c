@@ -54,6 +54,7 @@ static const struct conf_row rows[] = {
     {"log", "format", CONF_CHOICE, AT(log_format), 0, 0, "text", formats, 0},
     {"log", "prefix", CONF_CHOICE, AT(log_prefix), 0, 0, "auto", prefixes, 0},
     {"log", "access", CONF_BOOL, AT(access_log), 0, 1, "no", NULL, 0},
+    {"metrics", "sysfs", CONF_TEXT, AT(sysfs), 1, 255, "/sys", NULL, 0},
     {"model.NAME", "path", CONF_TEXT, IN_MODEL(path), 1, PATH_MAX - 1, "", NULL, 0},
     {"model.NAME", "precision", CONF_PRECISION, IN_MODEL(precision), 0, 0, "auto", NULL, 0},
     {"model.NAME", "keep", CONF_PRECISIONS, IN_MODEL(keep), 0, 0, "", NULL, 0},

@@ -45,6 +45,8 @@ struct conf {
     int lenient;
     /* log */
     int log_level, log_format, log_prefix, access_log;
+    /* metrics */
+    char *sysfs; /* where sysfs is mounted, without a slash at its end */
 
     struct conf_model models[MODELS_MAX];
     int model_count;

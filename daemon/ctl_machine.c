@@ -142,10 +142,10 @@ cJSON *machine_state(void)
     double celsius, hertz = 0;
     cJSON *o = cJSON_CreateObject();
     int bad = 0;
-    bad |= ctl_put_item(o, "celsius", process_temperature(&celsius) == 0 ? ctl_number(celsius, 4) : cJSON_CreateNull());
-    process_frequencies(take_fastest, &hertz);
+    bad |= ctl_put_item(o, "celsius", process_temperature("/sys", &celsius) == 0 ? ctl_number(celsius, 4) : cJSON_CreateNull());
+    process_frequencies("/sys", take_fastest, &hertz);
     bad |= ctl_put_item(o, "mhz", hertz > 0 ? ctl_number(hertz / 1e6, 6) : cJSON_CreateNull());
-    const int low = process_throttled();
+    const int low = process_throttled("/sys");
     bad |= ctl_put_item(o, "undervoltage", low < 0 ? cJSON_CreateNull() : cJSON_CreateBool(low));
     read_line("/sys/devices/platform/soc*/soc*firmware/get_throttled", text, sizeof text);
     bad |= put_known(o, "throttled_bits", text); /* of the Raspberry Pi's firmware, hexadecimal: 0 is never since the start */

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -58,6 +59,57 @@ static void take_id(struct request *r)
         memcpy(r->id, given, n + 1);
     else
         make_id(r->id);
+}
+
+struct only {
+    const char *name, *value;
+    int count;
+};
+
+static enum MHD_Result find_only(void *user, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+    struct only *o = user;
+    (void)kind;
+    if (strcasecmp(name, o->name) == 0 && o->count++ == 0)
+        o->value = value;
+    return MHD_YES;
+}
+
+/* Two traceparents are none: nobody knows which of them is meant. */
+static void take_trace(struct request *r)
+{
+    struct only o = {"traceparent", NULL, 0};
+    MHD_get_connection_values(r->connection, MHD_HEADER_KIND, find_only, &o);
+    trace_parse(o.count == 1 ? o.value : NULL, &r->trace);
+}
+
+struct origin request_origin(const struct request *r)
+{
+    return (struct origin){r->id, r->trace.id};
+}
+
+/* What every line about a request begins with. Returns how many. */
+static int origin_fields(const struct request *r, struct log_field *f)
+{
+    int n = 0;
+    f[n++] = (struct log_field){.key = "request_id", .text = r->id};
+    if (*r->trace.id) {
+        f[n++] = (struct log_field){.key = "trace_id", .text = r->trace.id};
+        f[n++] = (struct log_field){.key = "parent_id", .text = r->trace.parent};
+    }
+    f[n++] = (struct log_field){.key = "route", .text = r->route ? r->route->path : "other", .said = 1};
+    return n;
+}
+
+void request_log(const struct request *r, enum log_level level, const char *fmt, ...)
+{
+    struct log_field fields[4];
+    char message[512];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(message, sizeof message, fmt, ap);
+    va_end(ap);
+    log_fields(level, fields, origin_fields(r, fields), "%s", message);
 }
 
 void request_drop_body(struct request *r)
@@ -263,6 +315,7 @@ static enum MHD_Result on_header(struct request *r, const char *method, const ch
     snprintf(r->method, sizeof r->method, "%s", method);
     atomic_fetch_add(&s->inflight, 1);
     take_id(r);
+    take_trace(r);
     const char *type = request_header(r, "Content-Type");
     if (type && strlen(type) < sizeof r->content_type)
         memcpy(r->content_type, type, strlen(type) + 1);
@@ -375,7 +428,25 @@ static enum MHD_Result on_request(void *user, struct MHD_Connection *connection,
 
 static void access_line(const struct request *r, int status, double seconds)
 {
-    log_info("%s %s %d %.1f ms id=%s", r->method, r->uri, status, seconds * 1000, r->id);
+    const struct job *j = &r->job;
+    struct log_field f[9 + STAGES];
+    char keys[STAGES][24];
+    int n = origin_fields(r, f);
+    f[n++] = (struct log_field){.key = "method", .text = r->method, .said = 1};
+    f[n++] = (struct log_field){.key = "status", .number = status, .said = 1};
+    f[n++] = (struct log_field){.key = "duration_ms", .number = seconds * 1000, .said = 1};
+    if (j->count && status == 200) {
+        f[n++] = (struct log_field){.key = "model", .text = j->loaded->name};
+        f[n++] = (struct log_field){.key = "precision", .text = precision_name(j->loaded->precision)};
+        for (int stage = 0; stage < STAGES; stage++) {
+            int64_t us = 0;
+            for (int i = 0; i < (stage == STAGE_QUEUE ? 1 : j->count); i++)
+                us += j->inputs[i].us[stage];
+            snprintf(keys[stage], sizeof keys[stage], "%s_ms", stage_names[stage]);
+            f[n++] = (struct log_field){.key = keys[stage], .number = (double)us / 1000};
+        }
+    }
+    log_fields(LOG_LEVEL_INFO, f, n, "%s %s %d %.1f ms", r->method, r->uri, status, seconds * 1000);
 }
 
 static void on_completed(void *user, struct MHD_Connection *connection, void **state, enum MHD_RequestTerminationCode code)
@@ -392,8 +463,9 @@ static void on_completed(void *user, struct MHD_Connection *connection, void **s
     if (r->started_us) {
         double seconds = (double)(clock_us() - r->started_us) / 1e6;
         int status = done ? r->reply.status : told;
+        const struct origin o = request_origin(r);
         if (status > 0)
-            metrics_request(s->metrics, r->route ? r->route->path : "other", r->method, status, seconds);
+            metrics_request(s->metrics, r->route ? r->route->path : "other", r->method, status, seconds, &o);
         else if (told < 0)
             metrics_reject(s->metrics, REJECT_CLIENT_GONE);
         if (r->conf->access_log)

@@ -15,7 +15,9 @@
 #include "daemon/guard.h"
 #include "daemon/job.h"
 #include "daemon/reply.h"
+#include "daemon/log.h"
 #include "daemon/server.h"
+#include "daemon/trace.h"
 
 struct MHD_Connection;
 struct conn;
@@ -44,6 +46,7 @@ struct request {
     const struct route *route;
     struct api_parts parts; /* of the path */
     char id[REQUEST_ID_MAX + 1];
+    struct trace trace;
     char content_type[CONTENT_TYPE_MAX]; /* "" when absent */
 
     uint8_t *body;
@@ -72,6 +75,10 @@ void http_stop(struct http *h); /* no request may be suspended any more; NULL is
 
 /* The reply is in request->reply: libmicrohttpd sends it. The request is no longer the caller's. */
 void http_resume(struct request *r);
+
+/* What a log line and an exemplar say of where the request comes from; borrowed from it. */
+struct origin request_origin(const struct request *r);
+void request_log(const struct request *r, enum log_level level, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 /* Frees the body and gives its bytes back. */
 void request_drop_body(struct request *r);

@@ -92,7 +92,7 @@ static void tell(struct request *r, const struct err *e)
         break;
     case ERR_IO:
     case ERR_INTERNAL:
-        log_error("request %s: %s", r->id, e->text);
+        request_log(r, LOG_LEVEL_ERROR, "%s", e->text);
         reply_problem(&r->reply, PROBLEM_INTERNAL, "%s", e->text);
         break;
     }
@@ -221,9 +221,10 @@ static void count(struct request *r, const struct job_input *in)
 {
     struct metrics *m = r->server->metrics;
     const struct loaded *l = r->job.loaded;
+    const struct origin o = request_origin(r);
     metrics_inference(m, l->slot, l->precision);
     for (int i = 0; i < STAGES; i++)
-        metrics_stage(m, l->slot, l->precision, (enum stage)i, (double)in->us[i] / 1e6);
+        metrics_stage(m, l->slot, l->precision, (enum stage)i, (double)in->us[i] / 1e6, &o);
 }
 
 static void infer(struct request *r, int index, struct session *s)
@@ -239,8 +240,8 @@ static void infer(struct request *r, int index, struct session *s)
     for (int i = 0; i < classes; i++)
         if (!isfinite(logits[i])) {
             if (fail_first(r)) {
-                log_error("request %s: logit %d of %s %s is not finite", r->id, i, j->loaded->name,
-                          precision_name(j->loaded->precision));
+                request_log(r, LOG_LEVEL_ERROR, "logit %d of %s %s is not finite", i, j->loaded->name,
+                            precision_name(j->loaded->precision));
                 reply_problem(&r->reply, PROBLEM_NOT_FINITE, "the network's output for this image is not a number");
             }
             return;

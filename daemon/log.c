@@ -65,12 +65,37 @@ static size_t escape(char *out, size_t size, const char *in, int json)
     return n;
 }
 
-static void log_line(enum log_level level, const char *message)
+/* The fields as they stand behind the message, or as members of the JSON object; cut short where there is no room for more. */
+static void write_fields(char *out, size_t size, const struct log_field *fields, int count, int json)
 {
-    char line[LINE_MAX_BYTES + 160], text[LINE_MAX_BYTES], stamp[40];
+    size_t n = 0;
+    out[0] = '\0';
+    for (int i = 0; i < count; i++) {
+        const struct log_field *f = &fields[i];
+        char value[LINE_MAX_BYTES];
+        if (f->said && !json)
+            continue;
+        if (!f->text)
+            snprintf(value, sizeof value, "%.10g", f->number);
+        else
+            escape(value, sizeof value, f->text, json);
+        const char *quote = f->text && (json || strpbrk(value, " \"=") || !*value) ? "\"" : "";
+        int more = snprintf(out + n, size - n, json ? ",\"%s\":%s%s%s" : " %s=%s%s%s", f->key, quote, value, quote);
+        if (more < 0 || (size_t)more >= size - n) {
+            out[n] = '\0';
+            return;
+        }
+        n += (size_t)more;
+    }
+}
+
+static void log_line(enum log_level level, const char *message, const struct log_field *fields, int count)
+{
+    char line[2 * LINE_MAX_BYTES + 160], text[LINE_MAX_BYTES], more[LINE_MAX_BYTES], stamp[40];
     struct timespec now;
     struct tm tm;
     escape(text, sizeof text, message, settings.format == LOG_JSON);
+    write_fields(more, sizeof more, fields, count, settings.format == LOG_JSON);
     clock_gettime(CLOCK_REALTIME, &now);
     gmtime_r(&now.tv_sec, &tm);
     strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%S", &tm);
@@ -79,29 +104,29 @@ static void log_line(enum log_level level, const char *message)
         snprintf(priority, sizeof priority, "<%d>", (int)level);
     int n;
     if (settings.format == LOG_JSON)
-        n = snprintf(line, sizeof line, "%s{\"ts\":\"%s.%03ldZ\",\"level\":\"%s\",\"msg\":\"%s\"}\n", priority, stamp,
-                     now.tv_nsec / 1000000, level_name(level), text);
+        n = snprintf(line, sizeof line, "%s{\"ts\":\"%s.%03ldZ\",\"level\":\"%s\",\"msg\":\"%s\"%s}\n", priority, stamp,
+                     now.tv_nsec / 1000000, level_name(level), text, more);
     else if (settings.prefix) /* the journal has its own clock */
-        n = snprintf(line, sizeof line, "%s%s\n", priority, text);
+        n = snprintf(line, sizeof line, "%s%s%s\n", priority, text, more);
     else
-        n = snprintf(line, sizeof line, "%s.%03ldZ %s: %s\n", stamp, now.tv_nsec / 1000000, level_name(level), text);
+        n = snprintf(line, sizeof line, "%s.%03ldZ %s: %s%s\n", stamp, now.tv_nsec / 1000000, level_name(level), text, more);
     if (n > 0 && write(STDERR_FILENO, line, (size_t)n) < 0)
         return; /* a full disk or a closed stderr must not stop the service */
 }
 
-static void log_v(enum log_level level, const char *fmt, va_list ap)
+static void log_v(enum log_level level, const struct log_field *fields, int count, const char *fmt, va_list ap)
 {
     if ((int)level > settings.level)
         return;
     char message[LINE_MAX_BYTES];
     vsnprintf(message, sizeof message, fmt, ap);
-    log_line(level, message);
+    log_line(level, message, fields, count);
 }
 
 #define LOG_BODY(level)                                                                                                          \
     va_list ap;                                                                                                                  \
     va_start(ap, fmt);                                                                                                           \
-    log_v(level, fmt, ap);                                                                                                       \
+    log_v(level, NULL, 0, fmt, ap);                                                                                              \
     va_end(ap)
 
 void log_error(const char *fmt, ...)
@@ -117,6 +142,14 @@ void log_warning(const char *fmt, ...)
 void log_info(const char *fmt, ...)
 {
     LOG_BODY(LOG_LEVEL_INFO);
+}
+
+void log_fields(enum log_level level, const struct log_field *fields, int count, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    log_v(level, fields, count, fmt, ap);
+    va_end(ap);
 }
 
 void log_limited_v(struct log_limit *limit, enum log_level level, const char *fmt, va_list ap)
@@ -143,7 +176,7 @@ void log_limited_v(struct log_limit *limit, enum log_level level, const char *fm
         message[--n] = '\0';
     if (swallowed && n >= 0 && n < (int)sizeof message)
         snprintf(message + n, sizeof message - (size_t)n, " (and %lu like it)", swallowed);
-    log_line(level, message);
+    log_line(level, message, NULL, 0);
 }
 
 void log_limited(struct log_limit *limit, enum log_level level, const char *fmt, ...)

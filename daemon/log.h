@@ -21,6 +21,17 @@ void log_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void log_warning(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void log_info(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
+/* A line with named values behind its message: `message key=value` as text, members of the object as JSON. Values may come from
+   outside. The keys that lines carry are listed in resnetd(8). */
+struct log_field {
+    const char *key;
+    const char *text; /* NULL: number counts */
+    double number;
+    int said; /* the message says it already: JSON only */
+};
+void log_fields(enum log_level level, const struct log_field *fields, int count, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
+
 /* What repeats: one static struct per message class. */
 struct log_limit {
     long long last_ms;

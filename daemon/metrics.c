@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include "daemon/metrics.h"
 
-#include <math.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "daemon/api.h"
-
-const double metrics_bounds[BUCKETS] = {0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025,
-                                        0.05,   0.1,     0.25,   0.5,   1,      2.5,   5,    10};
 
 const char *const stage_names[STAGES] = {"queue", "decode", "preprocess", "inference"};
 
@@ -19,8 +17,35 @@ static const char *const reject_names[REJECTS] = {"queue_full", "deadline",  "me
 static const char *const methods[] = {"GET", "HEAD", "POST", "PUT", "OPTIONS", "other"};
 enum { METHODS = sizeof methods / sizeof methods[0] };
 
-static const int codes[] = {200, 202, 400, 403, 404, 405, 408, 409, 411, 413, 414, 415, 422, 431, 500, 501, 503, 504, 505, 0};
-enum { CODES = sizeof codes / sizeof codes[0] }; /* the last stands for any other */
+/* Status codes and the kinds of routes that may answer with them. A code that a kind does not expect counts as "other", so that
+   the series stay the same; the last row stands for it. */
+enum kind { ANY = 1, BODY = 2, ADMIN = 4, NO_ROUTE = 8 };
+static const struct code {
+    int code, kinds;
+} codes[] = {
+    {200, ANY | NO_ROUTE},
+    {202, ADMIN},
+    {400, ANY | NO_ROUTE},
+    {401, ADMIN | NO_ROUTE},
+    {403, ADMIN | NO_ROUTE},
+    {404, ANY | NO_ROUTE},
+    {405, NO_ROUTE},
+    {408, ANY | NO_ROUTE},
+    {409, BODY | ADMIN},
+    {411, BODY | ADMIN},
+    {413, ANY | NO_ROUTE},
+    {414, NO_ROUTE},
+    {415, BODY},
+    {422, BODY},
+    {431, NO_ROUTE},
+    {500, ANY},
+    {501, BODY | NO_ROUTE},
+    {503, ANY | NO_ROUTE},
+    {504, BODY},
+    {505, NO_ROUTE},
+    {0, ANY | NO_ROUTE},
+};
+enum { CODES = sizeof codes / sizeof codes[0] };
 
 struct metrics {
     pthread_mutex_t lock;
@@ -51,18 +76,28 @@ void metrics_free(struct metrics *m)
     free(m);
 }
 
-static void add(struct histogram *h, const double *bounds, int n, double v)
+static void add(struct histogram *h, const double *bounds, int n, double v, const struct origin *o)
 {
     int i = 0;
     while (i < n && v > bounds[i])
         i++;
     h->bucket[i]++;
     h->sum += v;
+    const char *trace = o ? o->trace_id : NULL, *id = trace && *trace ? trace : o ? o->request_id : NULL;
+    if (!id || !*id || strlen(id) > EXEMPLAR_MAX)
+        return;
+    struct exemplar *e = &h->exemplar[i];
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    e->label = id == trace ? "trace_id" : "request_id";
+    memcpy(e->id, id, strlen(id) + 1);
+    e->value = v;
+    e->unix_time = (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
-void histogram_add(struct histogram *h, double seconds)
+static void add_seconds(struct histogram *h, double seconds, const struct origin *o)
 {
-    add(h, metrics_bounds, BUCKETS, seconds);
+    add(h, metrics_bounds, BUCKETS, seconds, o);
 }
 
 static int index_of(const char *const *names, int n, const char *name)
@@ -73,14 +108,30 @@ static int index_of(const char *const *names, int n, const char *name)
     return n - 1; /* "other" */
 }
 
-void metrics_request(struct metrics *m, const char *route, const char *method, int status, double seconds)
+/* Row 0 .. CODES - 1 of a status on a route of that kind. */
+static int code_index(int status, int kinds)
 {
-    int r = api_route_index(route), me = index_of(methods, METHODS, method), c = 0;
-    while (c < CODES - 1 && codes[c] != status)
+    int c = 0;
+    while (c < CODES - 1 && (codes[c].code != status || !(codes[c].kinds & kinds)))
         c++;
+    return c;
+}
+
+/* What kind of route it is for that method; 0: it is never asked that. */
+static int kinds_of(int route, const char *method)
+{
+    int flags = api_route_flags(route, method);
+    if (!api_route_name(route + 1)) /* the last: what has no route */
+        return NO_ROUTE;
+    return flags < 0 ? 0 : ANY | (flags & (API_BODY | API_SLOW) ? BODY : 0) | (flags & API_ADMIN ? ADMIN : 0);
+}
+
+void metrics_request(struct metrics *m, const char *route, const char *method, int status, double seconds, const struct origin *o)
+{
+    int r = api_route_index(route), me = index_of(methods, METHODS, method), c = code_index(status, kinds_of(r, method));
     pthread_mutex_lock(&m->lock);
     m->requests[r][me][c]++;
-    histogram_add(&m->duration[r], seconds);
+    add_seconds(&m->duration[r], seconds, o);
     pthread_mutex_unlock(&m->lock);
 }
 
@@ -91,10 +142,10 @@ void metrics_reject(struct metrics *m, enum reject reason)
     pthread_mutex_unlock(&m->lock);
 }
 
-void metrics_stage(struct metrics *m, int model, enum precision p, enum stage stage, double seconds)
+void metrics_stage(struct metrics *m, int model, enum precision p, enum stage stage, double seconds, const struct origin *o)
 {
     pthread_mutex_lock(&m->lock);
-    histogram_add(&m->stages[model][p][stage], seconds);
+    add_seconds(&m->stages[model][p][stage], seconds, o);
     pthread_mutex_unlock(&m->lock);
 }
 
@@ -111,7 +162,7 @@ void metrics_inference(struct metrics *m, int model, enum precision p)
 void metrics_batch(struct metrics *m, int images)
 {
     pthread_mutex_lock(&m->lock);
-    add(&m->batch, batch_bounds, BATCH_BOUNDS, images);
+    add(&m->batch, batch_bounds, BATCH_BOUNDS, images, NULL);
     pthread_mutex_unlock(&m->lock);
 }
 
@@ -119,7 +170,7 @@ void metrics_switch(struct metrics *m, int model, enum precision from, enum prec
 {
     pthread_mutex_lock(&m->lock);
     m->switches[model][from][to]++;
-    histogram_add(&m->switch_duration, seconds);
+    add_seconds(&m->switch_duration, seconds, NULL);
     pthread_mutex_unlock(&m->lock);
 }
 
@@ -130,149 +181,127 @@ void metrics_reload(struct metrics *m, int successful)
     pthread_mutex_unlock(&m->lock);
 }
 
-void metrics_family(struct text *t, const char *name, const char *type, const char *help)
-{
-    text_printf(t, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
-}
+/* ---- writing ---- */
 
-void metrics_label(struct text *t, const char *name, const char *value)
-{
-    text_printf(t, "%s=\"", name);
-    for (const char *p = value; *p; p++) {
-        if (*p == '\\' || *p == '"')
-            text_printf(t, "\\%c", *p);
-        else if (*p == '\n')
-            text_puts(t, "\\n");
-        else
-            text_add(t, p, 1);
-    }
-    text_puts(t, "\"");
-}
-
-void metrics_value(struct text *t, double v)
-{
-    if (isnan(v))
-        text_puts(t, " NaN\n");
-    else if (isinf(v))
-        text_puts(t, v > 0 ? " +Inf\n" : " -Inf\n");
-    else if (v == floor(v) && fabs(v) < 1e15)
-        text_printf(t, " %.0f\n", v);
-    else
-        text_printf(t, " %.9g\n", v);
-}
-
-static void write_histogram(struct text *t, const char *name, const char *labels, const struct histogram *h, const double *bounds,
-                            int n)
-{
-    uint64_t total = 0;
-    const char *comma = *labels ? "," : "", *open = *labels ? "{" : "", *close = *labels ? "}" : "";
-    for (int i = 0; i <= n; i++) {
-        total += h->bucket[i];
-        if (i == n)
-            text_printf(t, "%s_bucket{%s%sle=\"+Inf\"}", name, labels, comma);
-        else if (bounds[i] == floor(bounds[i])) /* Prometheus 3 normalises integers to this form */
-            text_printf(t, "%s_bucket{%s%sle=\"%.1f\"}", name, labels, comma, bounds[i]);
-        else
-            text_printf(t, "%s_bucket{%s%sle=\"%g\"}", name, labels, comma, bounds[i]);
-        metrics_value(t, (double)total);
-    }
-    text_printf(t, "%s_sum%s%s%s", name, open, labels, close);
-    metrics_value(t, h->sum);
-    text_printf(t, "%s_count%s%s%s", name, open, labels, close);
-    metrics_value(t, (double)total);
-}
-
-void metrics_histogram(struct text *t, const char *name, const char *labels, const struct histogram *h)
-{
-    write_histogram(t, name, labels, h, metrics_bounds, BUCKETS);
-}
-
-static void write_requests(struct metrics *m, struct text *t)
-{
-    metrics_family(t, "resnetd_http_requests_total", "counter", "Requests answered, by route, method and status code.");
-    for (int r = 0; r < API_ROUTES_MAX; r++)
-        for (int me = 0; me < METHODS; me++)
-            for (int c = 0; c < CODES; c++) {
-                /* what can be expected starts at 0; the rest appears when it happens */
-                if (!m->requests[r][me][c] && !(codes[c] == 200 && api_route_has(r, methods[me])))
-                    continue;
-                char code[16] = "other";
-                if (codes[c])
-                    snprintf(code, sizeof code, "%d", codes[c]);
-                text_printf(t, "resnetd_http_requests_total{route=\"%s\",method=\"%s\",code=\"%s\"}", api_route_name(r),
-                            methods[me], code);
-                metrics_value(t, (double)m->requests[r][me][c]);
-            }
-    metrics_family(t, "resnetd_http_request_duration_seconds", "histogram",
-                   "From the end of the header to the end of the reply.");
-    for (int r = 0; r < API_ROUTES_MAX; r++) {
-        char labels[64];
-        if (!api_route_name(r))
-            continue;
-        snprintf(labels, sizeof labels, "route=\"%s\"", api_route_name(r));
-        metrics_histogram(t, "resnetd_http_request_duration_seconds", labels, &m->duration[r]);
-    }
-    metrics_family(t, "resnetd_requests_rejected_total", "counter", "Requests refused or dropped, by reason.");
-    for (int i = 0; i < REJECTS; i++) {
-        text_printf(t, "resnetd_requests_rejected_total{reason=\"%s\"}", reject_names[i]);
-        metrics_value(t, (double)m->rejects[i]);
-    }
-}
-
-static void model_labels(struct text *t, const char *model, int precision)
-{
-    text_free(t);
-    metrics_label(t, "model", model);
-    text_puts(t, ",");
-    metrics_label(t, "precision", precision_name((enum precision)precision));
-}
-
-static void write_models(struct metrics *m, const char *const *names, struct text *t)
-{
-    struct text labels = {0};
-    metrics_family(t, "resnetd_inferences_total", "counter", "Images computed.");
-    for (int i = 0; i < MODELS_MAX; i++)
-        for (int p = 0; names[i] && p < PRECISIONS; p++) {
-            model_labels(&labels, names[i], p);
-            text_printf(t, "resnetd_inferences_total{%s}", labels.s ? labels.s : "");
-            metrics_value(t, (double)m->inferences[i][p]);
-        }
-    metrics_family(t, "resnetd_stage_duration_seconds", "histogram", "Time one request spends in one stage.");
-    for (int i = 0; i < MODELS_MAX; i++)
-        for (int p = 0; names[i] && p < PRECISIONS; p++)
-            for (int s = 0; s < STAGES; s++) {
-                if (!m->inferences[i][p])
-                    continue; /* sixteen histograms per model are too many to send for nothing */
-                model_labels(&labels, names[i], p);
-                text_printf(&labels, ",stage=\"%s\"", stage_names[s]);
-                metrics_histogram(t, "resnetd_stage_duration_seconds", labels.s ? labels.s : "", &m->stages[i][p][s]);
-            }
-    metrics_family(t, "resnetd_precision_switches_total", "counter", "Changes of the active precision.");
-    for (int i = 0; i < MODELS_MAX; i++)
-        for (int from = 0; names[i] && from < PRECISIONS; from++)
-            for (int to = 0; to < PRECISIONS; to++) {
-                if (!m->switches[i][from][to])
-                    continue;
-                text_puts(t, "resnetd_precision_switches_total{");
-                metrics_label(t, "model", names[i]);
-                text_printf(t, ",from=\"%s\",to=\"%s\"}", precision_name((enum precision)from),
-                            precision_name((enum precision)to));
-                metrics_value(t, (double)m->switches[i][from][to]);
-            }
-    text_free(&labels);
-}
-
-void metrics_write(struct metrics *m, const char *const *model_names, struct text *t)
+static double read_count(struct metrics *m, const uint64_t *n)
 {
     pthread_mutex_lock(&m->lock);
-    write_requests(m, t);
-    write_models(m, model_names, t);
-    metrics_family(t, "resnetd_precision_switch_duration_seconds", "histogram", "From the request to the published model.");
-    metrics_histogram(t, "resnetd_precision_switch_duration_seconds", "", &m->switch_duration);
-    metrics_family(t, "resnetd_batch_size", "histogram", "Images computed in one run.");
-    write_histogram(t, "resnetd_batch_size", "", &m->batch, batch_bounds, BATCH_BOUNDS);
-    metrics_family(t, "resnetd_config_reloads_total", "counter", "Reloads of configuration and models, by outcome.");
-    text_printf(t, "resnetd_config_reloads_total{outcome=\"failed\"} %llu\nresnetd_config_reloads_total{outcome=\"done\"} %llu\n",
-                (unsigned long long)m->reloads[0], (unsigned long long)m->reloads[1]);
+    uint64_t v = *n;
     pthread_mutex_unlock(&m->lock);
+    return (double)v;
+}
+
+static void write_histogram(struct metrics *m, struct exposition *x, const char *name, const char *labels,
+                            const struct histogram *h, const double *bounds, int bound_count)
+{
+    pthread_mutex_lock(&m->lock);
+    const struct histogram copy = *h;
+    pthread_mutex_unlock(&m->lock);
+    exposition_histogram(x, name, labels, &copy, bounds, bound_count);
+}
+
+static void write_route(struct metrics *m, struct exposition *x, int route)
+{
+    for (int me = 0; me < METHODS; me++)
+        for (int c = 0; c < CODES; c++) {
+            char code[16] = "other", labels[160];
+            if (!(codes[c].kinds & kinds_of(route, methods[me])))
+                continue;
+            if (codes[c].code)
+                snprintf(code, sizeof code, "%d", codes[c].code);
+            snprintf(labels, sizeof labels, "route=\"%s\",method=\"%s\",code=\"%s\"", api_route_name(route), methods[me], code);
+            exposition_sample(x, "resnetd_http_requests_total", labels, read_count(m, &m->requests[route][me][c]));
+        }
+}
+
+static void write_requests(struct metrics *m, struct exposition *x)
+{
+    char labels[128];
+    exposition_family(x, "resnetd_http_requests_total", "counter", "Requests answered, by route, method and status code.");
+    for (int r = 0; api_route_name(r); r++)
+        write_route(m, x, r);
+    exposition_family(x, "resnetd_http_request_duration_seconds", "histogram",
+                      "From the end of the header to the end of the reply.");
+    for (int r = 0; api_route_name(r); r++) {
+        snprintf(labels, sizeof labels, "route=\"%s\"", api_route_name(r));
+        write_histogram(m, x, "resnetd_http_request_duration_seconds", labels, &m->duration[r], metrics_bounds, BUCKETS);
+    }
+    exposition_family(x, "resnetd_requests_rejected_total", "counter", "Requests refused or dropped, by reason.");
+    for (int i = 0; i < REJECTS; i++) {
+        snprintf(labels, sizeof labels, "reason=\"%s\"", reject_names[i]);
+        exposition_sample(x, "resnetd_requests_rejected_total", labels, read_count(m, &m->rejects[i]));
+    }
+}
+
+/* Walks the installed precisions of all models: *at is -1 at first and then slot * PRECISIONS + precision; labels name both. 0 at
+   the end. */
+static int next_model(const struct metrics_model *models, int *at, struct text *labels)
+{
+    while (++*at < MODELS_MAX * PRECISIONS) {
+        const struct metrics_model *m = &models[*at / PRECISIONS];
+        enum precision p = (enum precision)(*at % PRECISIONS);
+        if (!m->name || !(m->precisions & 1 << p))
+            continue;
+        text_free(labels);
+        exposition_label(labels, "model", m->name);
+        text_printf(labels, ",precision=\"%s\"", precision_name(p));
+        return 1;
+    }
+    text_free(labels);
+    return 0;
+}
+
+static const char *string(const struct text *t)
+{
+    return t->s ? t->s : "";
+}
+
+static void write_models(struct metrics *m, const struct metrics_model *models, struct exposition *x)
+{
+    struct text labels = {0};
+    exposition_family(x, "resnetd_inferences_total", "counter", "Images computed.");
+    for (int at = -1; next_model(models, &at, &labels);)
+        exposition_sample(x, "resnetd_inferences_total", string(&labels),
+                          read_count(m, &m->inferences[at / PRECISIONS][at % PRECISIONS]));
+    exposition_family(x, "resnetd_stage_duration_seconds", "histogram", "Time one request spends in one stage.");
+    for (int at = -1; next_model(models, &at, &labels);)
+        for (int s = 0; s < STAGES; s++) {
+            struct text more = {0};
+            text_printf(&more, "%s,stage=\"%s\"", string(&labels), stage_names[s]);
+            write_histogram(m, x, "resnetd_stage_duration_seconds", string(&more),
+                            &m->stages[at / PRECISIONS][at % PRECISIONS][s], metrics_bounds, BUCKETS);
+            text_free(&more);
+        }
+}
+
+static void write_switches(struct metrics *m, const struct metrics_model *models, struct exposition *x)
+{
+    struct text labels = {0};
+    exposition_family(x, "resnetd_precision_switches_total", "counter", "Changes of the active precision.");
+    for (int i = 0; i < MODELS_MAX; i++)
+        for (int from = 0; models[i].name && from < PRECISIONS; from++)
+            for (int to = 0; to < PRECISIONS; to++) {
+                if (from == to || !(models[i].precisions & 1 << from) || !(models[i].precisions & 1 << to))
+                    continue;
+                exposition_label(&labels, "model", models[i].name);
+                text_printf(&labels, ",from=\"%s\",to=\"%s\"", precision_name((enum precision)from),
+                            precision_name((enum precision)to));
+                exposition_sample(x, "resnetd_precision_switches_total", string(&labels),
+                                  read_count(m, &m->switches[i][from][to]));
+                text_free(&labels);
+            }
+    exposition_family(x, "resnetd_precision_switch_duration_seconds", "histogram", "From the request to the published model.");
+    write_histogram(m, x, "resnetd_precision_switch_duration_seconds", "", &m->switch_duration, metrics_bounds, BUCKETS);
+}
+
+void metrics_write(struct metrics *m, const struct metrics_model *models, struct exposition *x)
+{
+    write_requests(m, x);
+    write_models(m, models, x);
+    write_switches(m, models, x);
+    exposition_family(x, "resnetd_batch_size", "histogram", "Images computed in one run.");
+    write_histogram(m, x, "resnetd_batch_size", "", &m->batch, batch_bounds, BATCH_BOUNDS);
+    exposition_family(x, "resnetd_config_reloads_total", "counter", "Reloads of configuration and models, by outcome.");
+    exposition_sample(x, "resnetd_config_reloads_total", "outcome=\"failed\"", read_count(m, &m->reloads[0]));
+    exposition_sample(x, "resnetd_config_reloads_total", "outcome=\"done\"", read_count(m, &m->reloads[1]));
 }
