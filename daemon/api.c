@@ -23,8 +23,10 @@ const struct route api_routes[] = {
     {"/v2/health/ready", "GET", api_v2_ready, 0, "as /readyz"},
     {"/v2/models/{m}", "GET", api_v2_model, 0, "a model's inputs, outputs, versions (precisions), preprocessing"},
     {"/v2/models/{m}/ready", "GET", api_v2_model_ready, 0, "200 when the model answers"},
+    {"/v2/models/{m}/infer", "POST", api_v2_infer, API_BODY | API_SLOW, "classify images or tensors"},
     {"/v2/models/{m}/versions/{p}", "GET", api_v2_model, 0, "the same of one precision"},
     {"/v2/models/{m}/versions/{p}/ready", "GET", api_v2_model_ready, 0, "200 when the precision is in memory"},
+    {"/v2/models/{m}/versions/{p}/infer", "POST", api_v2_infer, API_BODY | API_SLOW, "the same with one precision"},
     {"/", "GET", api_index, 0, "this list"},
     {NULL, NULL, NULL, 0, NULL}};
 

@@ -21,4 +21,6 @@ api_fn api_reload, api_drain; /* api_admin.c */
 
 api_fn api_v2_server, api_v2_live, api_v2_ready, api_v2_model, api_v2_model_ready; /* api_v2.c */
 
+api_fn api_v2_infer; /* api_v2_infer.c */
+
 #endif

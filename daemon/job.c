@@ -212,6 +212,8 @@ static int fill(struct request *r, struct job_input *in, struct session *s, uint
         session_set_pixels(s, 0, rgb);
         return 1;
     }
+    if (r->job.count > 1)
+        err_prefix(&e, "image %d", (int)(in - r->job.inputs) + 1);
     if (fail_first(r))
         tell(r, &e);
     return 0;

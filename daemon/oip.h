@@ -29,7 +29,7 @@ extern const char *const oip_tensor_names[OIP_TENSORS];
 struct oip_model {
     const char *name, *version;
     int height, width, classes;
-    const char *const *labels; /* [classes], NULL: none */
+    char *const *labels; /* [classes], NULL: none */
 };
 
 struct oip_request {

@@ -131,7 +131,7 @@ stop_daemon()
     daemon_pid=
 }
 
-# request PATH [CURL OPTIONS...]: sets status, body, headers (carriage returns removed).
+# request PATH [CURL OPTIONS...]: sets status, body (NUL characters removed), headers (carriage returns removed).
 request()
 {
     request_path=$1
@@ -139,7 +139,7 @@ request()
     : >"$tmp/body"
     : >"$tmp/headers"
     status=$(curl -s -m $patience -o "$tmp/body" -D "$tmp/headers" -w '%{http_code}' -H 'Expect:' "$@" "$url$request_path")
-    body=$(cat "$tmp/body")
+    body=$(tr -d '\000' <"$tmp/body")
     headers=$(tr -d '\r' <"$tmp/headers")
 }
 

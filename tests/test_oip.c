@@ -17,7 +17,7 @@
 
 #define JPEG "\xff\xd8\xff\xe0 and so on"
 
-static const char *const labels[] = {"cat", "a \"dog\"", "eel"};
+static char *labels[] = {"cat", "a \"dog\"", "eel"};
 static const struct oip_model model = {"net", "int8", 1, 2, 3, labels};
 
 static uint8_t *body; /* of the last request: a block of exactly its size, so that a sanitizer sees one byte too many */

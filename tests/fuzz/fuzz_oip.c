@@ -2,11 +2,6 @@
 //
 // fuzz_oip.c - bodies of the Open Inference Protocol for a network of 2 x 1 pixels and three classes. The first byte says what
 // Inference-Header-Content-Length does: absent, 0, the text's length (all up to the last '}'), or whatever is in the second.
-//
-// With an engine, in a configured build directory (for config.h), SRC being the source tree:
-//     clang -g -O1 -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -I. -ISRC SRC/tests/fuzz/fuzz_oip.c SRC/daemon/oip_*.c
-//           SRC/daemon/text.c SRC/daemon/base64.c SRC/models/json_scan.c SRC/models/utf8.c SRC/models/scores.c SRC/models/err.c
-//           SRC/daemon/image.c ... -lm
 
 #include <math.h>
 #include <stdlib.h>
@@ -17,7 +12,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static const char *const labels[] = {"cat", "\"dog\"", "eel"};
+static char *labels[] = {"cat", "\"dog\"", "eel"};
 static const struct oip_model model = {"net", "int8", 2, 1, 3, labels};
 
 static void require(int condition)
