@@ -545,6 +545,22 @@ static int open_word(void *user, const char *word, size_t len)
     return 0;
 }
 
+/* Sockets that systemd passes take the place of `listen`. */
+static int open_doors(struct http *h, struct err *e)
+{
+    struct listener passed[LISTEN_MAX];
+    int n = listen_inherit(passed, LISTEN_MAX, e);
+    if (n == 0)
+        return conf_words(h->server->conf->listen, open_word, &(struct opening){h, e});
+    for (int i = 0; i < n; i++) {
+        char where[160];
+        h->doors[h->count++] = (struct door){.http = h, .listener = passed[i]};
+        listen_describe(&passed[i], where, sizeof where);
+        log_info("listening on %s, a socket of systemd's", where);
+    }
+    return n < 0 ? -1 : 0;
+}
+
 int http_start(struct server *s, struct http **out, struct err *e)
 {
     struct rlimit fds;
@@ -553,8 +569,7 @@ int http_start(struct server *s, struct http **out, struct err *e)
         return err_set(e, ERR_MEMORY, "no memory for HTTP");
     h->server = s;
     pthread_mutex_init(&h->conns.lock, NULL);
-    struct opening o = {h, e};
-    if (conf_words(s->conf->listen, open_word, &o) < 0)
+    if (open_doors(h, e) < 0)
         goto failed;
     /* Beyond its limit of descriptors libmicrohttpd spins on accept: stay below it. */
     int64_t limit = s->conf->max_connections;
@@ -611,11 +626,12 @@ void http_quiesce(struct http *h)
         struct door *d = &h->doors[i];
         struct pollfd waiting = {.fd = d->listener.fd, .events = POLLIN};
         /* Who is in the backlog has been told "connected": let libmicrohttpd take them first. */
-        for (int j = 0; j < 100 && poll(&waiting, 1, 0) == 1; j++)
+        for (int j = 0; j < 100 && !d->listener.inherited && poll(&waiting, 1, 0) == 1; j++)
             usleep(1000);
         MHD_socket fd = MHD_quiesce_daemon(d->daemon);
         if (fd != MHD_INVALID_SOCKET) {
-            take_backlog(d, fd); /* those that came in between */
+            if (!d->listener.inherited)
+                take_backlog(d, fd); /* those that came in between */
             close(fd);
         }
         listen_remove(&d->listener);

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT
+#include "config.h"
+
 #include "daemon/listen.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -12,6 +15,13 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
+
+#ifdef HAVE_SYSTEMD
+#include <systemd/sd-daemon.h>
+#define FIRST_PASSED SD_LISTEN_FDS_START
+#else
+#define FIRST_PASSED 3
+#endif
 
 #define BACKLOG 511
 
@@ -85,6 +95,13 @@ static void remove_stale(const struct address *a)
     close(fd);
 }
 
+static int is_loopback(const struct address *a)
+{
+    return a->a.any.sa_family == AF_INET    ? ntohl(a->a.v4.sin_addr.s_addr) >> 24 == 127
+           : a->a.any.sa_family == AF_INET6 ? IN6_IS_ADDR_LOOPBACK(&a->a.v6.sin6_addr)
+                                            : 0;
+}
+
 int listen_open(const char *word, size_t len, struct listener *out, struct err *e)
 {
     struct address a;
@@ -114,11 +131,64 @@ int listen_open(const char *word, size_t len, struct listener *out, struct err *
     l.is_unix = family == AF_UNIX;
     if (l.is_unix)
         snprintf(l.path, sizeof l.path, "%s", a.a.un.sun_path);
-    l.is_loopback = family == AF_INET    ? ntohl(a.a.v4.sin_addr.s_addr) >> 24 == 127
-                    : family == AF_INET6 ? IN6_IS_ADDR_LOOPBACK(&a.a.v6.sin6_addr)
-                                         : 0;
+    l.is_loopback = is_loopback(&a);
     *out = l;
     return 0;
+}
+
+static int passed_sockets(void)
+{
+#ifdef HAVE_SYSTEMD
+    return sd_listen_fds(0);
+#else
+    return 0;
+#endif
+}
+
+static int inherit(int fd, struct listener *out, struct err *e)
+{
+    struct address a = {.size = sizeof a.a};
+    int listens = 0, type = 0, one = 1;
+    socklen_t size = sizeof listens, type_size = sizeof type;
+    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) < 0 || !listens ||
+        getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_size) < 0 || type != SOCK_STREAM ||
+        getsockname(fd, &a.a.any, &a.size) < 0)
+        return err_set(e, ERR_INPUT, "descriptor %d from systemd is not a listening stream socket: use ListenStream=", fd);
+    int flags = fcntl(fd, F_GETFL);
+    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
+        return err_set(e, ERR_IO, "descriptor %d from systemd: %s", fd, strerror(errno));
+    *out = (struct listener){.fd = fd, .is_unix = a.a.any.sa_family == AF_UNIX, .is_loopback = is_loopback(&a), .inherited = 1};
+    if (!out->is_unix)
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one); /* accepted sockets inherit it */
+    return 0;
+}
+
+int listen_inherit(struct listener *out, int max, struct err *e)
+{
+    int n = passed_sockets();
+    if (n < 0)
+        return err_set(e, ERR_INPUT, "LISTEN_FDS: %s", strerror(-n));
+    if (n > max)
+        return err_set(e, ERR_TOO_LARGE, "systemd passes %d sockets, %d are possible", n, max);
+    for (int i = 0; i < n; i++)
+        if (inherit(FIRST_PASSED + i, &out[i], e) < 0)
+            return -1;
+    return n;
+}
+
+void listen_describe(const struct listener *l, char *out, size_t size)
+{
+    struct address a = {.size = sizeof a.a};
+    char text[INET6_ADDRSTRLEN] = "?";
+    snprintf(out, size, "descriptor %d", l->fd);
+    if (getsockname(l->fd, &a.a.any, &a.size) < 0)
+        return;
+    if (a.a.any.sa_family == AF_UNIX)
+        snprintf(out, size, "unix:%.107s", a.a.un.sun_path);
+    else if (a.a.any.sa_family == AF_INET && inet_ntop(AF_INET, &a.a.v4.sin_addr, text, sizeof text))
+        snprintf(out, size, "%s:%d", text, ntohs(a.a.v4.sin_port));
+    else if (a.a.any.sa_family == AF_INET6 && inet_ntop(AF_INET6, &a.a.v6.sin6_addr, text, sizeof text))
+        snprintf(out, size, "[%s]:%d", text, ntohs(a.a.v6.sin6_port));
 }
 
 void listen_remove(struct listener *l)

@@ -31,7 +31,7 @@
 #define OVERRIDES_MAX 256
 #define TICK_MS       50
 
-enum { EXIT_FAILED = 1, EXIT_USAGE = 2 };
+enum { EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_CONF = 78 /* EX_CONFIG: starting again will not help */ };
 
 static const char usage[] =
     "usage: resnetd [-c FILE] [-o section.key=value]... [--model DIR|FILE]... [--precision P]\n"
@@ -389,9 +389,10 @@ int main(int argc, char **argv)
         s.override_count = o.count;
         s.cpus = count_cpus();
         s.standard_precision = o.model_count ? NULL : o.precision;
-        if (server_read_conf(&s, &s.conf, &e) < 0 || (o.test && registry_check(s.conf, &e) < 0)) {
+        int read = server_read_conf(&s, &s.conf, &e);
+        if (read < 0 || (o.test && registry_check(s.conf, &e) < 0)) {
             complain("%s", e.text);
-            status = EXIT_FAILED;
+            status = read < 0 && e.code != ERR_MEMORY ? EXIT_CONF : EXIT_FAILED;
             conf_free(s.conf);
         } else if (o.test || o.print) {
             if (o.print)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "daemon/server.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/sysinfo.h>
@@ -26,12 +27,30 @@ static int check_listen(void *user, const char *word, size_t len)
     return listen_check(word, len, user);
 }
 
+/* A secret that systemd hands over (LoadCredential=) serves where the configuration names no file. */
+static int use_credential(char **value, const char *name, struct err *e)
+{
+    const char *dir = getenv("CREDENTIALS_DIRECTORY");
+    char *path = NULL;
+    if (**value || !dir)
+        return 0;
+    if (asprintf(&path, "%s/%s", dir, name) < 0)
+        return err_set(e, ERR_MEMORY, "no memory for the configuration");
+    if (access(path, F_OK) < 0) {
+        free(path);
+        return 0;
+    }
+    free(*value);
+    *value = path;
+    return 0;
+}
+
 int server_read_conf(const struct server *s, struct conf **out, struct err *e)
 {
     struct conf *c;
     if (conf_load(s->conf_path, s->overrides, s->override_count, s->cpus, &c, e) < 0)
         return -1;
-    if (conf_words(c->listen, check_listen, e) < 0)
+    if (conf_words(c->listen, check_listen, e) < 0 || use_credential(&c->admin_token_file, "admin-token", e) < 0)
         goto failed;
     if (*c->admin_token_file && access(c->admin_token_file, R_OK) < 0) {
         err_set(e, ERR_NOT_FOUND, "admin_token_file %s cannot be read", c->admin_token_file);

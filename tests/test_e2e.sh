@@ -34,7 +34,7 @@ resnetd --model "$bundled" -o inference.queue=7 --print-config >"$tmp/out" 2>"$t
 match "-o sets a key" '^queue = 7$' "$(cat "$tmp/out")"
 printf '[server]\nlisten = 127.0.0.1:8080\nmax_bdy = 1M\n' >"$tmp/bad.conf"
 resnetd -c "$tmp/bad.conf" -t >"$tmp/out" 2>&1
-equal "-t, unknown key: exit status" 1 $?
+equal "-t, unknown key: exit status" 78 $?
 match "-t, unknown key: file, line and key" 'bad\.conf:3:.*max_bdy' "$(cat "$tmp/out")"
 resnetd --model "$tmp/no-such-model" -t >"$tmp/out" 2>&1
 equal "-t, missing model: exit status" 1 $?
@@ -50,7 +50,7 @@ equal "start with a missing model: exit status" 1 $?
 conf=$tmp/resnetd.conf
 printf '[model.m]\npath = %s\n' "$bundled" >"$conf"
 resnetd -c "$conf" --precision fp16 -t >"$tmp/out" 2>&1
-equal "--precision beside configured models: exit status" 1 $?
+equal "--precision beside configured models: exit status" 78 $?
 match "--precision beside configured models: where to set it" 'models of its own, whose precision' "$(cat "$tmp/out")"
 write_conf() # MAX_BODY [QUEUE]
 {
