@@ -94,6 +94,9 @@ int ctl_cpus(void);
 /* A pool of that many threads (0: ctl_cpus), *out NULL for one thread. *threads becomes the number. */
 int ctl_pool(int *threads, struct pthreadpool **out, struct err *e);
 
+/* Gives n its self-test, computed on the threads of pool (NULL: this one), and writes it. */
+int ctl_write_model(const char *path, struct network *n, struct pthreadpool *pool, struct err *e);
+
 /* One model with a session, ready to run. Opened with batch 0 it has no session, for a caller that makes its own. */
 struct ctl_model {
     struct model *model;

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <nettle/sha2.h>
+#include <pthreadpool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -186,13 +187,17 @@ int ctl_import(int argc, char **argv)
 
     struct network n = {0};
     struct err e;
+    struct pthreadpool *pool = NULL;
     char *path = NULL, architecture[NETWORK_NAME_MAX] = "";
+    int threads = 0;
     status = CTL_FAILED;
     if (import(&o, argv[first], &n, architecture, &e) != 0 || !(path = ctl_output_path(o.output, n.precision, &e)) ||
-        model_file_write(path, &n, &e) != 0)
+        ctl_pool(&threads, &pool, &e) != 0 || ctl_write_model(path, &n, pool, &e) != 0)
         ctl_fail(&e);
     else
         status = report(&n, architecture, path, o.json);
+    if (pool)
+        pthreadpool_destroy(pool);
     free(path);
     network_free(&n);
     return status;

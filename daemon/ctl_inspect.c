@@ -72,6 +72,7 @@ static void show(const char *path, const struct network *n, size_t unplanned, si
     ctl_size((double)planned, size);
     printf("activations   %s if every tensor had its own memory, %s as planned\n", kept, size);
     printf("preprocess    %s\n", preprocess ? preprocess : "-");
+    printf("self-test     %d image%s with logits\n", n->selftest.images, n->selftest.images == 1 ? "" : "s");
     printf("provenance    %s\n", n->provenance ? n->provenance : "-");
     printf("accuracy      %s\n", n->accuracy ? n->accuracy : "-");
     free(preprocess);
@@ -136,6 +137,7 @@ static cJSON *network_json(const char *path, const struct network *n, size_t unp
     bad |= ctl_put_number(o, "classes", g->nodes[g->output].c, 9);
     bad |= ctl_put_number(o, "parameters", (double)parameters(g), 17);
     bad |= ctl_put_number(o, "macs", (double)graph_macs(g), 17);
+    bad |= ctl_put_number(o, "selftest_images", n->selftest.images, 9);
     bad |= ctl_put_number(o, "unplanned_bytes", (double)unplanned, 17);
     bad |= ctl_put_number(o, "planned_bytes", (double)planned, 17);
     bad |= ctl_put_raw(o, "preprocess", preprocess);

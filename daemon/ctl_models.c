@@ -17,6 +17,7 @@
 
 #include "kernels/cpu.h"
 #include "models/file.h"
+#include "models/selftest.h"
 
 #define SUFFIX ".safetensors"
 
@@ -134,6 +135,11 @@ int ctl_pool(int *threads, struct pthreadpool **out, struct err *e)
     if (*threads > 1 && !(*out = pthreadpool_create((size_t)*threads)))
         return err_set(e, ERR_MEMORY, "cannot start %d threads", *threads);
     return 0;
+}
+
+int ctl_write_model(const char *path, struct network *n, struct pthreadpool *pool, struct err *e)
+{
+    return selftest_make(n, pool, e) < 0 ? -1 : model_file_write(path, n, e);
 }
 
 static int attach(struct model *model, int batch, struct pthreadpool *pool, struct ctl_model *out, struct err *e)

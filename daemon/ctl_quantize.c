@@ -233,7 +233,7 @@ static int quantize(const struct options *o, enum precision p, const char *model
     if (rc == 0 && !(path = ctl_output_path(o->output, p, e)))
         rc = -1;
     if (rc == 0)
-        rc = model_file_write(path, &q, e);
+        rc = ctl_write_model(path, &q, pool, e);
     if (rc == 0) {
         if (print_result(o, path, result) != CTL_DONE)
             rc = err_set(e, ERR_MEMORY, "the result cannot be shown");

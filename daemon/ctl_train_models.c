@@ -173,7 +173,7 @@ static int write_one(const struct train *t, struct network *n, cJSON *models, st
     if (measure(t, n, &s, e) != 0 || set_accuracy(t, &s, n, e) != 0)
         return -1;
     char *path = ctl_output_path(t->o.output, n->precision, e);
-    int rc = path ? model_file_write(path, n, e) : -1, identical = 0;
+    int rc = path ? ctl_write_model(path, n, t->pool, e) : -1, identical = 0;
     const int trained = t->quantised && n->precision == PRECISION_INT8;
     if (rc == 0 && trained && (rc = train_check_quantised(t, path, &identical, e)) != 0)
         unlink(path);

@@ -24,17 +24,46 @@ static int check_tensor(const struct st_tensor *t, const struct slot *want, stru
         same = t->shape[i] == want->shape[i];
     if (same)
         return 0;
-    const int64_t *s = want->shape;
-    if (want->rank == 1)
-        return err_set(e, ERR_DAMAGED, "tensor '%s' is not %s [%lld]", want->name, st_dtype_name(want->dtype), (long long)s[0]);
-    return err_set(e, ERR_DAMAGED, "tensor '%s' is not %s [%lld, %lld, %lld, %lld]", want->name, st_dtype_name(want->dtype),
-                   (long long)s[0], (long long)s[1], (long long)s[2], (long long)s[3]);
+    char shape[4 * 22] = "";
+    for (int i = 0, at = 0; i < want->rank; i++)
+        at += snprintf(shape + at, sizeof shape - (size_t)at, "%s%lld", i ? ", " : "", (long long)want->shape[i]);
+    return err_set(e, ERR_DAMAGED, "tensor '%s' is not %s [%s]", want->name, st_dtype_name(want->dtype), shape);
+}
+
+/* How many images the self-test has; the rest of its shape is checked with all the others. */
+static int find_selftest(const struct st_file *f, struct network *n, struct err *e)
+{
+    const struct st_tensor *t = st_find(f, SELFTEST_INPUT);
+    if (!t)
+        return 0;
+    if (t->rank == 0 || t->shape[0] < 1 || t->shape[0] > SELFTEST_IMAGES_MAX || t->end - t->begin > SELFTEST_BYTES_MAX)
+        return err_set(e, ERR_DAMAGED, "tensor '%s' is not 1 to %d images of together at most %d bytes", t->name,
+                       SELFTEST_IMAGES_MAX, SELFTEST_BYTES_MAX);
+    n->selftest.images = (int)t->shape[0];
+    return 0;
+}
+
+/* The tensors are there and of the right shape. */
+static int read_selftest(const struct st_file *f, struct network *n, struct err *e)
+{
+    struct selftest *s = &n->selftest;
+    const struct st_tensor *input = st_find(f, SELFTEST_INPUT), *logits = st_find(f, SELFTEST_LOGITS);
+    if (s->images == 0)
+        return 0;
+    s->input = malloc((size_t)(input->end - input->begin));
+    s->logits = malloc((size_t)(logits->end - logits->begin));
+    if (!s->input || !s->logits)
+        return err_set(e, ERR_MEMORY, "no memory for the self-test");
+    if (st_read_span(f, input->begin, input->end, s->input, e) < 0 ||
+        st_read_span(f, logits->begin, logits->end, s->logits, e) < 0)
+        return -1;
+    return selftest_check(n, e);
 }
 
 /* The tensors of the file are exactly those of the layout. */
 static int check_tensors(const struct st_file *f, const struct network *n, struct err *e)
 {
-    struct layout l = {.graph = &n->graph, .precision = n->precision};
+    struct layout l = layout_begin(n);
     struct slot want;
     int i = 0;
     if (st_data_offset(f) % FILE_ALIGN)
@@ -61,7 +90,7 @@ static int read_header(const struct st_file *f, struct network *n, uint8_t diges
     if (!values[KEY_SHA256])
         return err_set(e, ERR_DAMAGED, "metadata field 'sha256' is missing");
     metadata_digest(values, digest);
-    return check_tensors(f, n, e);
+    return find_selftest(f, n, e) < 0 ? -1 : check_tensors(f, n, e);
 }
 
 /* to NULL: the header alone. */
@@ -78,6 +107,8 @@ static int read_file(const char *path, struct pthreadpool *pool, const struct la
         if (!out->layers)
             failed = err_set(e, ERR_MEMORY, "no memory");
     }
+    if (!failed && to)
+        failed = read_selftest(f, out, e);
     if (!failed && to)
         failed = file_data_stream(f, pool, to, out, metadata, e);
     if (failed)

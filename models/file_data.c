@@ -255,7 +255,7 @@ int file_data_stream(const struct st_file *f, struct pthreadpool *pool, const st
     s->to = to;
     s->n = n;
     s->slots = pool && pthreadpool_get_threads_count(pool) > 1 ? 2 : 1;
-    s->at = (struct layout){.graph = &n->graph, .precision = n->precision};
+    s->at = layout_begin(n);
     s->total = st_get(f, st_count(f) - 1)->end;
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->changed, NULL);

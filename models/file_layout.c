@@ -11,6 +11,11 @@ static int has_scale(enum precision p)
     return p == PRECISION_HYBRID || p == PRECISION_INT8;
 }
 
+struct layout layout_begin(const struct network *n)
+{
+    return (struct layout){.graph = &n->graph, .precision = n->precision, .images = n->selftest.images};
+}
+
 /* Steps to the next tensor that is no padding; 0 at the end. */
 static int advance(struct layout *l)
 {
@@ -18,6 +23,14 @@ static int advance(struct layout *l)
         l->started = 1;
         l->node = -1;
         l->part = PART_METADATA;
+        return 1;
+    }
+    if (l->part == PART_METADATA && l->images > 0) {
+        l->part = PART_SELFTEST_INPUT;
+        return 1;
+    }
+    if (l->part == PART_SELFTEST_INPUT) {
+        l->part = PART_SELFTEST_LOGITS;
         return 1;
     }
     if (l->part == PART_WEIGHT) {
@@ -48,6 +61,21 @@ static void describe(const struct layout *l, struct slot *s)
         snprintf(s->name, sizeof s->name, "_metadata.sha256");
         s->dtype = ST_U8;
         s->shape[0] = FILE_DIGEST_BYTES;
+        break;
+    case PART_SELFTEST_INPUT:
+        snprintf(s->name, sizeof s->name, SELFTEST_INPUT);
+        s->dtype = ST_U8;
+        s->rank = 4;
+        s->shape[0] = l->images;
+        s->shape[1] = l->graph->nodes[0].h;
+        s->shape[2] = l->graph->nodes[0].w;
+        s->shape[3] = 3;
+        break;
+    case PART_SELFTEST_LOGITS:
+        snprintf(s->name, sizeof s->name, SELFTEST_LOGITS);
+        s->rank = 2;
+        s->shape[0] = l->images;
+        s->shape[1] = l->graph->nodes[l->graph->output].c;
         break;
     case PART_PAD:
         snprintf(s->name, sizeof s->name, "_pad.%d", l->pads);
@@ -133,6 +161,18 @@ static int64_t find_minus_128(const int8_t *v, int64_t channels, int64_t depth)
     return -1;
 }
 
+int selftest_check(const struct network *n, struct err *e)
+{
+    const struct selftest *s = &n->selftest;
+    const struct node *in = &n->graph.nodes[0], *out = &n->graph.nodes[n->graph.output];
+    const int64_t pixels = (int64_t)in->h * in->w;
+    if (s->images > SELFTEST_IMAGES_MAX || 3 * pixels * s->images > SELFTEST_BYTES_MAX)
+        return err_set(e, ERR_INPUT, "a self-test of %d images of %dx%d pixels: at most %d and together %d bytes are possible",
+                       s->images, in->w, in->h, SELFTEST_IMAGES_MAX, SELFTEST_BYTES_MAX);
+    const int64_t i = find_not_finite(s->logits, (int64_t)s->images * out->c);
+    return i < 0 ? 0 : err_set(e, ERR_DAMAGED, "tensor '%s': element %lld is not a finite number", SELFTEST_LOGITS, (long long)i);
+}
+
 static int check_scales(const struct network *n, int node, const struct layer *l, struct err *e)
 {
     const struct node *d = &n->graph.nodes[node];
@@ -164,8 +204,7 @@ int layer_check(const struct network *n, int node, const struct layer *l, struct
     else
         i = find_minus_128(l->weight, n->graph.nodes[node].c, weights / n->graph.nodes[node].c);
     if (i >= 0)
-        return bad(n, node, "weight", i, e,
-                   has_scale(p) ? "is the second -128 of its output channel" : "is not a finite number");
+        return bad(n, node, "weight", i, e, has_scale(p) ? "is the second -128 of its output channel" : "is not a finite number");
     if (has_scale(p) && check_scales(n, node, l, e))
         return -1;
     i = int8 ? -1 : find_not_finite(l->bias, n->graph.nodes[node].c);

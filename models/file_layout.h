@@ -32,6 +32,8 @@ enum file_key {
 extern const char *const file_keys[FILE_KEYS];
 
 #define FILE_DIGEST_BYTES 32
+#define SELFTEST_INPUT    "_selftest.input"
+#define SELFTEST_LOGITS   "_selftest.logits"
 
 /* SHA-256 over every field but sha256, in the order of enum file_key: key, NUL, value, NUL; absent (NULL) ones are left out. It
    is the first tensor of the data section, and so itself under the digest of the data section. */
@@ -41,7 +43,7 @@ void metadata_digest(const char *const values[FILE_KEYS], uint8_t out[FILE_DIGES
    parts: network_free. KEY_SHA256 may be absent here. */
 int metadata_parse(const char *const values[FILE_KEYS], struct network *out, struct err *e);
 
-enum part { PART_METADATA, PART_PAD, PART_WEIGHT, PART_SCALE, PART_BIAS };
+enum part { PART_METADATA, PART_SELFTEST_INPUT, PART_SELFTEST_LOGITS, PART_PAD, PART_WEIGHT, PART_SCALE, PART_BIAS };
 
 struct slot { /* one tensor of the file */
     char name[GRAPH_NAME_MAX + 16];
@@ -53,16 +55,22 @@ struct slot { /* one tensor of the file */
     uint64_t bytes;
 };
 
-struct layout { /* {n->graph, n->precision} and zeros to begin with */
+struct layout { /* begins as layout_begin says */
     const struct graph *graph;
     enum precision precision;
+    int images; /* of the self-test */
     int started, node, pads;
     enum part part;
     uint64_t offset; /* where the next tensor starts in the data section */
 };
 
+struct layout layout_begin(const struct network *n);
+
 /* The next tensor of the file: 1, or 0 at the end. */
 int layout_next(struct layout *l, struct slot *out);
+
+/* Limits, and logits that are finite numbers. */
+int selftest_check(const struct network *n, struct err *e);
 
 /* Weights that any implementation can run: finite, in range; int8 also against n->quants. */
 int layer_check(const struct network *n, int node, const struct layer *l, struct err *e);

@@ -86,7 +86,7 @@ static int check(const struct network *n, const char *const values[FILE_KEYS], s
             r = layer_check(&read, i, &n->layers[i], e);
     }
     network_free(&read);
-    return r;
+    return r ? r : selftest_check(n, e);
 }
 
 static const void *part_data(const struct network *n, const struct slot *s, const uint8_t *metadata)
@@ -96,6 +96,10 @@ static const void *part_data(const struct network *n, const struct slot *s, cons
         return metadata;
     if (s->part == PART_PAD)
         return zeros;
+    if (s->part == PART_SELFTEST_INPUT)
+        return n->selftest.input;
+    if (s->part == PART_SELFTEST_LOGITS)
+        return n->selftest.logits;
     const struct layer *l = &n->layers[s->node];
     if (s->part == PART_WEIGHT)
         return l->weight;
@@ -106,7 +110,7 @@ static const void *part_data(const struct network *n, const struct slot *s, cons
 
 static int write_tensors(const char *path, const struct network *n, const char *values[FILE_KEYS], struct err *e)
 {
-    const size_t room = 6 * (size_t)n->graph.count + 2; /* three tensors of a node, each with its padding */
+    const size_t room = 6 * (size_t)n->graph.count + 6; /* three tensors of a node and as many others, each with its padding */
     struct slot *slots = calloc(room, sizeof *slots);
     struct st_item *items = calloc(room, sizeof *items);
     int r = -1, count = 0, metas = 0;
@@ -117,7 +121,7 @@ static int write_tensors(const char *path, const struct network *n, const char *
 
     uint8_t metadata[FILE_DIGEST_BYTES], digest[FILE_DIGEST_BYTES];
     metadata_digest(values, metadata);
-    struct layout l = {.graph = &n->graph, .precision = n->precision};
+    struct layout l = layout_begin(n);
     struct sha256_ctx sha;
     sha256_init(&sha);
     for (struct slot *s = slots; layout_next(&l, s); s++, count++) {

@@ -188,6 +188,11 @@ int model_from_network(const struct network *n, const struct kernels *k, struct 
     return 0;
 }
 
+void model_drop_selftest(struct model *m)
+{
+    selftest_free(&m->net.selftest);
+}
+
 struct model *model_ref(struct model *m)
 {
     atomic_fetch_add(&m->references, 1);

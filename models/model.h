@@ -22,6 +22,9 @@ int model_load(const char *path, const struct kernels *k, struct pthreadpool *po
 /* The same from memory (n is borrowed for the call). */
 int model_from_network(const struct network *n, const struct kernels *k, struct model **out, struct err *e);
 
+/* Lets go of the images of the self-test. Only while nobody else knows the model. */
+void model_drop_selftest(struct model *m);
+
 /* Reference counting: model_load returns one reference; the last model_free frees. Thread-safe. */
 struct model *model_ref(struct model *m);
 void model_free(struct model *m); /* NULL is fine */

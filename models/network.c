@@ -109,8 +109,16 @@ void network_free(struct network *n)
     free(n->quantization);
     free(n->provenance);
     free(n->accuracy);
+    selftest_free(&n->selftest);
     graph_free(&n->graph);
     *n = (struct network){0};
+}
+
+void selftest_free(struct selftest *t)
+{
+    free(t->input);
+    free(t->logits);
+    *t = (struct selftest){0};
 }
 
 void layer_free(struct layer *l)

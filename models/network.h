@@ -24,6 +24,16 @@ struct layer { /* weights of one conv or dense node; all NULL for the others. Ow
     int32_t *bias_s32; /* [O]: int8, in units of input scale * scale[o] */
 };
 
+#define SELFTEST_IMAGES_MAX 16
+#define SELFTEST_BYTES_MAX (16 << 20) /* of all its images */
+
+/* Images and what the network must answer to them (selftest.h); images 0: none. Owned by the network. */
+struct selftest {
+    int images;
+    uint8_t *input; /* [images][h][w][3], as session_set_pixels takes them; NULL when only the header was read */
+    float *logits;  /* [images][classes] */
+};
+
 struct network {
     char name[NETWORK_NAME_MAX];
     enum precision precision;
@@ -37,11 +47,13 @@ struct network {
     char *quantization;     /* JSON texts as stored in the file, NULL where there is none */
     char *provenance;
     char *accuracy;
+    struct selftest selftest;
     char digest[65];        /* SHA-256 of the data section in hex; set when read from a file */
 };
 
 void network_free(struct network *n); /* empty and half-built are fine; leaves it empty */
 void layer_free(struct layer *l);     /* leaves it empty */
+void selftest_free(struct selftest *t); /* the same */
 
 /* 0 unless a node would mean nothing under n->rounding: ROUNDING_TFLITE knows neither sums within an add nor float logits. */
 int rounding_check(const struct network *n, struct err *e);

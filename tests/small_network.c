@@ -104,6 +104,14 @@ struct network make_network(enum precision p)
         ((int8_t *)n.layers[1].weight)[1] = -128; /* once in its channel */
         n.quantization = strdup("{\"method\":\"minmax\",\"tensors\":{\"old\":1},\"images\":100,\"snr\":[1.25,0.1]}");
     }
+    if (p != PRECISION_FP32) {
+        const int images = 2, values = images * 8 * 9 * 3, logits = images * 5;
+        n.selftest = (struct selftest){images, take((size_t)values), take((size_t)logits * sizeof(float))};
+        for (int i = 0; i < values; i++)
+            n.selftest.input[i] = (uint8_t)random_bits();
+        for (int i = 0; i < logits; i++)
+            n.selftest.logits[i] = random_float();
+    }
     n.label_count = (int)COUNT(labels);
     n.labels = take(COUNT(labels) * sizeof *n.labels);
     for (size_t i = 0; i < COUNT(labels); i++)
@@ -126,6 +134,9 @@ int same_network(const struct network *a, const struct network *b)
 {
     if (strcmp(a->name, b->name) != 0 || a->precision != b->precision || a->rounding != b->rounding ||
         a->graph.count != b->graph.count || a->graph.output != b->graph.output || a->label_count != b->label_count ||
+        a->selftest.images != b->selftest.images ||
+        !same_bytes(a->selftest.input, b->selftest.input, (size_t)a->selftest.images * 8 * 9 * 3) ||
+        !same_bytes(a->selftest.logits, b->selftest.logits, (size_t)a->selftest.images * 5 * sizeof(float)) ||
         !same_text(a->provenance, b->provenance) || !same_text(a->accuracy, b->accuracy) ||
         (a->precision != PRECISION_INT8 && !same_text(a->quantization, b->quantization)))
         return 0;
@@ -151,7 +162,8 @@ int same_network(const struct network *a, const struct network *b)
 int is_empty(const struct network *n)
 {
     static const struct network empty;
-    return !n->graph.nodes && !n->layers && !n->quants && !n->labels && !n->quantization && n->graph.count == empty.graph.count;
+    return !n->graph.nodes && !n->layers && !n->quants && !n->labels && !n->quantization && !n->selftest.input &&
+           !n->selftest.logits && n->graph.count == empty.graph.count;
 }
 
 void write_good(const struct network *n)

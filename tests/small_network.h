@@ -20,7 +20,7 @@ int remove_dir(void **state);
 
 extern const char graph_text[];                /* its graph as JSON */
 void *take(size_t size);                       /* zeroed; ends the test when there is no memory */
-struct network make_network(enum precision p); /* end it with network_free */
+struct network make_network(enum precision p); /* end it with network_free; all but fp32 have a self-test, of noise */
 int same_network(const struct network *a, const struct network *b);
 int is_empty(const struct network *n);
 

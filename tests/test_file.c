@@ -41,6 +41,7 @@ static void round_trip(void **state)
         assert_int_equal(model_file_header(model, &header, &e), 0);
         assert_string_equal(header.digest, back.digest);
         assert_null(header.layers[1].weight);
+        assert_true(header.selftest.images == n.selftest.images && !header.selftest.input);
 
         size_t size, size2;
         uint8_t *bytes = slurp(model, &size);
@@ -61,10 +62,10 @@ static void round_trip(void **state)
 static void layout(void **state)
 {
     (void)state;
-    static const char *const names[] = {"_metadata.sha256", "_pad.0",     "conv1.weight",  "_pad.1",          "conv1.scale",
-                                        "_pad.2",           "conv1.bias", "_pad.3",        "l.0.conv.weight", "_pad.4",
-                                        "l.0.conv.scale",   "_pad.5",     "l.0.conv.bias", "_pad.6",          "fc.weight",
-                                        "_pad.7",           "fc.scale",   "_pad.8",        "fc.bias"};
+    static const char *const names[] = {"_metadata.sha256", "_pad.0", "_selftest.input", "_pad.1",  "_selftest.logits", "_pad.2",
+                                        "conv1.weight",     "_pad.3", "conv1.scale",     "_pad.4",  "conv1.bias",       "_pad.5",
+                                        "l.0.conv.weight",  "_pad.6", "l.0.conv.scale",  "_pad.7",  "l.0.conv.bias",    "_pad.8",
+                                        "fc.weight",        "_pad.9", "fc.scale",        "_pad.10", "fc.bias"};
     struct network n = make_network(PRECISION_INT8);
     struct st_file *f;
     struct err e;
@@ -84,6 +85,11 @@ static void layout(void **state)
     w = st_find(f, "l.0.conv.weight");
     assert_true(w->shape[0] == 6 && w->shape[1] == 1 && w->shape[2] == 1 && w->shape[3] == 2);
     assert_int_equal(st_find(f, "fc.bias")->dtype, ST_I32);
+    w = st_find(f, "_selftest.input");
+    assert_true(w->dtype == ST_U8 && w->rank == 4);
+    assert_true(w->shape[0] == 2 && w->shape[1] == 8 && w->shape[2] == 9 && w->shape[3] == 3);
+    w = st_find(f, "_selftest.logits");
+    assert_true(w->dtype == ST_F32 && w->rank == 2 && w->shape[0] == 2 && w->shape[1] == 5);
     assert_string_equal(st_metadata(f, "format"), "resnetd");
     assert_string_equal(st_metadata(f, "format_version"), "1");
     assert_string_equal(st_metadata(f, "precision"), "int8");
@@ -256,7 +262,7 @@ static void writer_refuses(void **state)
     size_t size, size2;
     write_good(&good);
     uint8_t *bytes = slurp(model, &size);
-    for (int i = 0; i < 9; i++) {
+    for (int i = 0; i < 11; i++) {
         struct network n = make_network(i < 5 ? PRECISION_FP32 : PRECISION_INT8);
         struct err e = {0};
         if (i == 0)
@@ -275,6 +281,10 @@ static void writer_refuses(void **state)
             n.quants[7].scale = NAN;
         else if (i == 7)
             n.rounding = ROUNDING_TFLITE; /* of layers without keep_output */
+        else if (i == 8)
+            n.selftest.logits[9] = NAN;
+        else if (i == 9)
+            n.selftest.images = SELFTEST_IMAGES_MAX + 1;
         else
             ((int8_t *)n.layers[1].weight)[2] = -128; /* the second */
         assert_int_equal(model_file_write(model, &n, &e), -1);
