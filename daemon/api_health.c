@@ -28,14 +28,10 @@ enum api_state api_livez(struct request *r)
 /* A full queue does not flip readiness: that would make a whole fleet flap under load. */
 enum api_state api_readyz(struct request *r)
 {
-    struct server *s = r->server;
-    if (atomic_load(&s->draining)) {
-        reply_problem(&r->reply, PROBLEM_DRAINING, "the daemon is stopping");
-        return API_DONE;
-    }
-    if (atomic_load(&s->ready))
+    struct err e;
+    if (server_ready(r->server, &e) == 0)
         return ok(r);
-    reply_problem(&r->reply, PROBLEM_NOT_READY, "the models are not loaded yet");
+    reply_problem(&r->reply, atomic_load(&r->server->draining) ? PROBLEM_DRAINING : PROBLEM_NOT_READY, "%s", e.text);
     return API_DONE;
 }
 

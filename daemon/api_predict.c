@@ -40,6 +40,7 @@ enum api_state api_predict(struct request *r)
     if (parameters(r, &q, &e) < 0) {
         enum problem p = e.code == ERR_NOT_FOUND ? PROBLEM_MODEL_NOT_FOUND
                          : e.code == ERR_BUSY    ? PROBLEM_NOT_RESIDENT
+                         : e.code == ERR_DAMAGED ? PROBLEM_NOT_READY
                                                  : PROBLEM_PARAMETER;
         reply_problem(&r->reply, p, "%s", e.text);
         return API_DONE;

@@ -115,7 +115,7 @@ enum api_state api_status(struct request *r)
     double celsius;
     process_read(&p);
     text_printf(&t, "{\"version\":\"%s\",\"uptime_s\":%.3f,\"ready\":%s,\"draining\":%s,\"kernels\":\"%s\",", PACKAGE_VERSION,
-                (double)(clock_ms() - s->started_ms) / 1000, atomic_load(&s->ready) ? "true" : "false",
+                (double)(clock_ms() - s->started_ms) / 1000, server_ready(s, NULL) == 0 ? "true" : "false",
                 atomic_load(&s->draining) ? "true" : "false", s->kernels->name);
     text_printf(&t, "\"queue\":{\"depth\":%d,\"capacity\":%d},\"workers\":{\"count\":%lld,\"threads\":%lld,\"busy\":%d},",
                 queue_depth(s->queue), queue_capacity(s->queue), (long long)r->conf->workers, (long long)r->conf->threads,

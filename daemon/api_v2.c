@@ -62,7 +62,11 @@ struct loaded *api_v2_loaded(struct request *r, struct err *e)
 
 void api_v2_refuse_model(struct request *r, const struct err *e)
 {
-    reply_problem(&r->reply, e->code == ERR_BUSY ? PROBLEM_NOT_RESIDENT : PROBLEM_MODEL_NOT_FOUND, "%s", e->text);
+    reply_problem(&r->reply,
+                  e->code == ERR_BUSY      ? PROBLEM_NOT_RESIDENT
+                  : e->code == ERR_DAMAGED ? PROBLEM_NOT_READY
+                                           : PROBLEM_MODEL_NOT_FOUND,
+                  "%s", e->text);
 }
 
 static void versions(struct request *r, struct text *t)
@@ -147,7 +151,7 @@ enum api_state api_v2_model_ready(struct request *r)
     struct err e;
     struct loaded *l = api_v2_loaded(r, &e);
     if (!l) {
-        reply_problem(&r->reply, e.code == ERR_BUSY ? PROBLEM_NOT_READY : PROBLEM_MODEL_NOT_FOUND, "%s", e.text);
+        reply_problem(&r->reply, e.code == ERR_NOT_FOUND ? PROBLEM_MODEL_NOT_FOUND : PROBLEM_NOT_READY, "%s", e.text);
         return API_DONE;
     }
     loaded_free(l);

@@ -10,7 +10,7 @@
 struct request;
 struct loaded;
 
-/* The model and precision that the path names (a reference), or NULL with ERR_NOT_FOUND, ERR_BUSY. */
+/* The model and precision that the path names (a reference), or NULL with ERR_NOT_FOUND, ERR_BUSY, ERR_DAMAGED. */
 struct loaded *api_v2_loaded(struct request *r, struct err *e);
 
 /* The reply for that error. */

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <limits.h>
 #include <malloc.h>
-#include <math.h>
 #include <pthread.h>
 #include <pthreadpool.h>
 #include <stdio.h>
@@ -15,7 +14,7 @@
 
 #include "daemon/log.h"
 #include "models/file.h"
-#include "models/session.h"
+#include "models/selftest.h"
 
 /* Below this many multiplications per image a barrier after every layer costs more than a second thread saves, and much more when
    other processes want the CPU too. */
@@ -28,6 +27,8 @@ struct entry {
     int wanted, keep; /* as configured: PRECISION_AUTO or a precision; bits */
     int active;
     struct loaded *resident[PRECISIONS];
+    int failed; /* bits of precisions that are wanted but did not pass their self-test at start */
+    char why[sizeof((struct err *)0)->text];
 };
 
 struct registry {
@@ -126,28 +127,7 @@ static int choose(const char *name, const char *path, int wanted, int available,
     return err_set(e, ERR_NOT_FOUND, "model %s: no model file (fp32, fp16, hybrid or int8.safetensors) in %s", name, path);
 }
 
-/* One image of zeros must give finite logits: the last gate before a model is published. */
-static int self_test(const struct loaded *l, struct pthreadpool *pool, struct err *e)
-{
-    struct session *s;
-    int w, h, bad = 0;
-    model_input_size(l->model, &w, &h);
-    uint8_t *zero = calloc((size_t)w * (size_t)h, 3);
-    if (!zero)
-        return err_set(e, ERR_MEMORY, "no memory for the self-test");
-    if (session_new(l->model, 1, l->tasks > 1 ? pool : NULL, &s, e) < 0) {
-        free(zero);
-        return -1;
-    }
-    session_set_pixels(s, 0, zero);
-    const float *logits = session_run(s, 1);
-    for (int i = 0; i < model_classes(l->model); i++)
-        bad |= !isfinite(logits[i]);
-    session_free(s);
-    free(zero);
-    return bad ? err_set(e, ERR_DAMAGED, "the self-test gave logits that are not finite") : 0;
-}
-
+/* 0, SELFTEST_FAILED, or -1. */
 static int load(struct registry *r, const char *name, int slot, const char *path, enum precision p, struct loaded **out,
                 struct err *e)
 {
@@ -161,6 +141,7 @@ static int load(struct registry *r, const char *name, int slot, const char *path
     l->precision = p;
     l->budget = r->budget;
     snprintf(l->name, sizeof l->name, "%s", name);
+    int rc = -1;
     /* As many threads as a request gets, for as long as this takes; one that cannot be had is done without. */
     struct pthreadpool *pool = r->tasks > 1 ? pthreadpool_create((size_t)r->tasks) : NULL;
     if (model_path(path, p, file, sizeof file, e) < 0)
@@ -189,12 +170,13 @@ static int load(struct registry *r, const char *name, int slot, const char *path
     l->reserved = l->weight_bytes;
     if (budget_reserve(r->budget, l->arena_bytes, "the self-test", e) < 0)
         goto failed;
-    int rc = self_test(l, pool, e);
+    rc = selftest_run(l->model, l->tasks > 1 ? pool : NULL, e);
     budget_release(r->budget, l->arena_bytes);
-    if (rc < 0) {
-        err_prefix(e, "%s", file);
+    if (rc != 0) {
+        err_prefix(e, "model %s: %s", name, precision_name(p));
         goto failed;
     }
+    model_drop_selftest(l->model);
     log_info("loaded %s %s: %zu kB of weights, %zu kB per session, %s, sha256 %.12s", name, precision_name(p),
              l->weight_bytes / 1024, l->arena_bytes / 1024, model_kernels(l->model)->name, model_network(l->model)->digest);
     pthreadpool_destroy(pool);
@@ -203,7 +185,7 @@ static int load(struct registry *r, const char *name, int slot, const char *path
 failed:
     pthreadpool_destroy(pool);
     loaded_free(l);
-    return -1;
+    return rc;
 }
 
 /* 1 when the file at path still is what l was loaded from. */
@@ -254,7 +236,14 @@ static int stage(struct registry *r, int slot, const struct conf_model *m, struc
         if (l && unchanged(l, m->path)) {
             atomic_fetch_add(&l->refs, 1);
             n->resident[p] = l;
-        } else if (load(r, m->name, slot, m->path, (enum precision)p, &n->resident[p], e) < 0) {
+            continue;
+        }
+        const int rc = load(r, m->name, slot, m->path, (enum precision)p, &n->resident[p], e);
+        if (rc == SELFTEST_FAILED && r->count == 0) { /* at start: nothing else could serve, and staying tells why */
+            log_error("not ready: %s", e->text);
+            memcpy(n->why, e->text, sizeof n->why);
+            n->failed |= 1 << p;
+        } else if (rc != 0) {
             return -1;
         }
     }
@@ -337,16 +326,21 @@ struct loaded *registry_get(struct registry *r, const char *model, int precision
 {
     struct loaded *l = NULL;
     char path[PATH_MAX] = "";
+    int failed = 0;
     pthread_mutex_lock(&r->lock);
     const struct entry *n = find(r, model);
     if (n) {
-        l = n->resident[precision == PRECISION_AUTO ? n->active : precision];
+        precision = precision == PRECISION_AUTO ? n->active : precision;
+        l = n->resident[precision];
         if (l)
             atomic_fetch_add(&l->refs, 1);
         memcpy(path, n->path, sizeof path);
+        failed = n->failed & 1 << precision;
+        if (failed)
+            err_set(e, ERR_DAMAGED, "%s", n->why);
     }
     pthread_mutex_unlock(&r->lock);
-    if (l)
+    if (l || failed)
         return l;
     if (!n) {
         err_set(e, ERR_NOT_FOUND, model ? "there is no model '%s' here" : "no model is loaded", model);
@@ -359,6 +353,19 @@ struct loaded *registry_get(struct registry *r, const char *model, int precision
         err_set(e, ERR_NOT_FOUND, "precision %s is not installed for this model", precision_name((enum precision)precision));
     }
     return NULL;
+}
+
+int registry_ready(struct registry *r, struct err *e)
+{
+    int rc = 0;
+    pthread_mutex_lock(&r->lock);
+    for (int i = 0; i < r->count && rc == 0; i++) {
+        const struct entry *n = &r->entries[r->order[i]];
+        if (n->failed & (1 << n->active | n->keep))
+            rc = err_set(e, ERR_DAMAGED, "%s", n->why);
+    }
+    pthread_mutex_unlock(&r->lock);
+    return rc;
 }
 
 int registry_states(struct registry *r, struct model_state out[MODELS_MAX])
@@ -401,21 +408,23 @@ int registry_switch(struct registry *r, const char *model, enum precision p, enu
         return err_set(e, ERR_NOT_FOUND, model ? "there is no model '%s' here" : "no model is loaded", model);
     *previous = (enum precision)n->active;
     *slot = (int)(n - r->entries);
-    if (n->active == (int)p)
+    if (n->active == (int)p && n->resident[p])
         return 0;
     if (!n->resident[p]) {
         if (!(available_at(n->path) & 1 << p))
             return err_set(e, ERR_NOT_FOUND, "precision %s is not installed for model %s", precision_name(p), n->name);
-        if (load(r, n->name, *slot, n->path, p, &fresh, e) < 0)
+        if (load(r, n->name, *slot, n->path, p, &fresh, e) != 0)
             return -1;
     }
     pthread_mutex_lock(&r->lock);
     if (fresh)
         n->resident[p] = fresh;
-    if (!(n->keep & 1 << n->active)) {
+    n->failed &= ~(1 << p);
+    if (n->active != (int)p && !(n->keep & 1 << n->active)) {
         old = n->resident[n->active];
         n->resident[n->active] = NULL;
-        atomic_store(&old->retired, 1);
+        if (old)
+            atomic_store(&old->retired, 1);
     }
     n->active = (int)p;
     pthread_mutex_unlock(&r->lock);

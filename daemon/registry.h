@@ -33,15 +33,21 @@ struct registry;
 struct registry *registry_new(struct budget *b, const struct kernels *k, int tasks); /* tasks: threads of a session */
 void registry_free(struct registry *r);
 
-/* Makes the registry what the configuration says: start and reload. Models whose file did not change stay as they are. */
+/* Makes the registry what the configuration says: start and reload. Models whose file did not change stay as they are. When
+   nothing is served yet, a model that does not pass its self-test is no failure: it has a place, is not served, and
+   registry_ready says why. */
 int registry_apply(struct registry *r, const struct conf *c, struct err *e);
 
 /* Reads the headers of every model file that c would load. For -t. */
 int registry_check(const struct conf *c, struct err *e);
 
 /* model NULL: the first one; precision PRECISION_AUTO: the active one. The caller ends it with loaded_free. NULL back with
-   ERR_NOT_FOUND (no such model, precision not installed) or ERR_BUSY (installed, not in memory). */
+   ERR_NOT_FOUND (no such model, precision not installed), ERR_BUSY (installed, not in memory) or ERR_DAMAGED (its self-test
+   failed at start). */
 struct loaded *registry_get(struct registry *r, const char *model, int precision, struct err *e);
+
+/* 0 when every model that the configuration wants in memory passed its self-test; else -1 with the reason. */
+int registry_ready(struct registry *r, struct err *e);
 
 struct model_state {
     char name[NETWORK_NAME_MAX];

@@ -326,9 +326,9 @@ static int start(struct server *s, struct err *e)
         return -1;
     atomic_store(&s->ready, 1);
     notify_ready();
-    log_info("ready in %.1f ms: %lld workers of %lld threads, kernels %s, memory limit %zu MB",
-             (double)(clock_us() - begin) / 1000, (long long)s->conf->workers, (long long)s->conf->threads, s->kernels->name,
-             atomic_load(&s->budget.limit) >> 20);
+    log_info("%s in %.1f ms: %lld workers of %lld threads, kernels %s, memory limit %zu MB",
+             registry_ready(s->registry, NULL) == 0 ? "ready" : "started, but not ready,", (double)(clock_us() - begin) / 1000,
+             (long long)s->conf->workers, (long long)s->conf->threads, s->kernels->name, atomic_load(&s->budget.limit) >> 20);
     return 0;
 }
 

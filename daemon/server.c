@@ -22,6 +22,15 @@ struct conf *server_conf(struct server *s)
     return c;
 }
 
+int server_ready(struct server *s, struct err *e)
+{
+    if (atomic_load(&s->draining))
+        return err_set(e, ERR_BUSY, "the daemon is stopping");
+    if (!atomic_load(&s->ready))
+        return err_set(e, ERR_BUSY, "the models are not loaded yet");
+    return registry_ready(s->registry, e);
+}
+
 static int check_listen(void *user, const char *word, size_t len)
 {
     return listen_check(word, len, user);

@@ -43,6 +43,9 @@ struct server {
     double started_unix; /* for process_start_time_seconds */
 };
 
+/* 0 when requests are answered: models loaded, their self-tests passed, not stopping; else -1 with the reason. */
+int server_ready(struct server *s, struct err *e);
+
 /* The configuration of now; end it with conf_free. */
 struct conf *server_conf(struct server *s);
 
