@@ -28,6 +28,7 @@ const struct route api_routes[] = {
     {"/v2/models/{m}/versions/{p}/ready", "GET", api_v2_model_ready, 0, "200 when the precision is in memory"},
     {"/v2/models/{m}/versions/{p}/infer", "POST", api_v2_infer, API_BODY | API_SLOW, "the same with one precision"},
     {"/", "GET", api_index, 0, "this list"},
+    {"/", "POST", api_arrived, 0, "says what arrived of a request: for trying out proxies, limits and rights"},
     {NULL, NULL, NULL, 0, NULL}};
 
 /* HEAD is GET without the body, which libmicrohttpd leaves out. */

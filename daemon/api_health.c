@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
 //
-// api_health.c - /livez, /readyz and the index at /.
+// api_health.c - /livez, /readyz, the index at / and, for POST there, what arrived of a request.
 
 #include "config.h"
 
+#include "daemon/access.h"
 #include "daemon/api_routes.h"
+#include "daemon/conn.h"
 #include "daemon/http.h"
 #include "daemon/worker.h"
 
@@ -45,6 +47,25 @@ enum api_state api_index(struct request *r)
         text_puts(&t, "}");
     }
     text_puts(&t, "]}");
+    reply_json(&r->reply, &t);
+    return API_DONE;
+}
+
+/* What a proxy in between made of a request shows here, without a model having to compute. The body is only counted. */
+enum api_state api_arrived(struct request *r)
+{
+    struct text t = {0};
+    char why[256] = "";
+    int may = access_change(r, why, sizeof why);
+    text_printf(&t, "{\"body_bytes\":%zu,\"chunked\":%s,\"host\":", r->received, r->guard.chunked ? "true" : "false");
+    text_json(&t, r->guard.host);
+    text_printf(&t, ",\"peer\":\"%s\",\"may_change\":%s,\"why\":",
+                r->conn->is_unix       ? "unix"
+                : r->conn->is_loopback ? "loopback"
+                                       : "remote",
+                may ? "true" : "false");
+    text_json(&t, may ? "" : why);
+    text_puts(&t, "}");
     reply_json(&r->reply, &t);
     return API_DONE;
 }

@@ -11,7 +11,7 @@ api_fn api_predict; /* api_predict.c */
 
 api_fn api_precision, api_precision_put; /* api_precision.c */
 
-api_fn api_livez, api_readyz, api_index; /* api_health.c */
+api_fn api_livez, api_readyz, api_index, api_arrived; /* api_health.c */
 
 api_fn api_metrics; /* api_metrics.c */
 

@@ -102,16 +102,16 @@ static const char *uri_form(const struct guard_request *r, struct guard_result *
     return NULL;
 }
 
-static const char *header_count(const struct guard_request *r, struct guard_result *out)
+static const char *header_size(const struct guard_request *r, struct guard_result *out)
 {
     (void)out;
-    return r->too_many ? "more than 100 header fields" : NULL;
+    return r->too_large ? "the header has more than 100 fields or 32 KiB" : NULL;
 }
 
-static const char *header_fold(const struct guard_request *r, struct guard_result *out)
+static const char *header_whole(const struct guard_request *r, struct guard_result *out)
 {
     (void)out;
-    return r->folded ? "a header field continues on a second line" : NULL;
+    return r->hidden ? "a line of the header is folded, has no name, holds a NUL or does not end with CR LF" : NULL;
 }
 
 static const char *header_names(const struct guard_request *r, struct guard_result *out)
@@ -181,6 +181,20 @@ static const char *host_form(const struct guard_request *r, struct guard_result 
     return NULL;
 }
 
+/* What decides who may do what, and how a body is read: a proxy may have looked at another one than we would. */
+static const char *given_once(const struct guard_request *r, struct guard_result *out)
+{
+    static const char *const names[] = {"Authorization", "Content-Type", "Expect", "Origin"};
+    (void)out;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        int n;
+        guard_find(r, names[i], &n);
+        if (n > 1)
+            return "Authorization, Content-Type, Expect or Origin is given more than once";
+    }
+    return NULL;
+}
+
 static const char *length_form(const struct guard_request *r, struct guard_result *out)
 {
     int n;
@@ -189,12 +203,12 @@ static const char *length_form(const struct guard_request *r, struct guard_resul
         return "Content-Length is given more than once";
     if (!h)
         return NULL;
-    if (h->value_len < 1 || h->value_len > 18)
-        return "Content-Length is not a number of 1 to 18 digits";
+    if (h->value_len < 1 || h->value_len > 18 || (h->value[0] == '0' && h->value_len > 1))
+        return "Content-Length is not a number of 1 to 18 digits without leading zeros";
     int64_t v = 0;
     for (size_t i = 0; i < h->value_len; i++) {
         if (h->value[i] < '0' || h->value[i] > '9')
-            return "Content-Length is not a number of 1 to 18 digits";
+            return "Content-Length is not a number of 1 to 18 digits without leading zeros";
         v = v * 10 + (h->value[i] - '0');
     }
     out->length = v;
@@ -237,10 +251,10 @@ static const struct rule {
     rule_fn *check;
     int status;
 } rules[] = {
-    {version_form, 400},  {version_known, 505},  {method_form, 400},  {uri_bytes, 400},
-    {header_count, 431},  {header_fold, 400},    {header_names, 400}, {header_values, 400},
-    {host_once, 400},     {host_form, 400},      {length_form, 400},  {encoding_once, 400},
-    {encoding_form, 400}, {method_allowed, 405}, {uri_form, 400},     {length_limit, 413},
+    {version_form, 400}, {version_known, 505}, {method_form, 400},   {header_size, 431},   {header_whole, 400},
+    {uri_bytes, 400},    {header_names, 400},  {header_values, 400}, {host_once, 400},     {host_form, 400},
+    {given_once, 400},   {length_form, 400},   {encoding_once, 400}, {encoding_form, 400}, {method_allowed, 405},
+    {uri_form, 400},     {length_limit, 413},
 };
 
 void guard_check(const struct guard_request *r, struct guard_result *out)

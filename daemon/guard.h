@@ -23,7 +23,8 @@ struct guard_request {
     const char *method, *version; /* as received */
     const char *uri;              /* as received, before unescaping */
     struct guard_header headers[GUARD_HEADERS_MAX];
-    int header_count, too_many, folded;
+    int header_count, too_large;
+    int hidden; /* the header holds more than this shows, see raw.h */
     int64_t body_max;
 };
 

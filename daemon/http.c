@@ -18,10 +18,12 @@
 #include "daemon/conn.h"
 #include "daemon/listen.h"
 #include "daemon/log.h"
+#include "daemon/raw.h"
 
 #define FD_RESERVE       32           /* model files, logs, epoll, and a little air */
 #define REFUSED_BODY_MAX (256 * 1024) /* read and dropped to keep the connection of a refused request */
-#define HEADER_BYTES     (32 * 1024)  /* libmicrohttpd's memory per connection: bounds the header */
+#define HEADER_BYTES     (32 * 1024)
+#define POOL_BYTES       (80 * 1024) /* libmicrohttpd's memory per connection; a chunk's line that does not fit would be its 500 */
 
 enum phase { PHASE_LINE, PHASE_BODY, PHASE_DISCARD, PHASE_WORK };
 
@@ -212,20 +214,18 @@ static enum MHD_Result send_reply(struct request *r)
     return rc;
 }
 
-/* A request that ends at its header. A small body is still read, so that the connection can go on and the framing is checked;
-   otherwise the connection closes, because what is left of the body must not be taken for a request. */
+/* A request that ends at its header. A small body is still read, so that the framing is checked and the connection can go on: a reply
+   before the body, even before none, would end it. Otherwise it ends, because what is left must not be taken for a request. */
 static enum MHD_Result refuse(struct request *r)
 {
     int waits = request_header(r, "Expect") != NULL;
-    if (r->guard.has_body && !r->guard.status && !waits && r->guard.length <= REFUSED_BODY_MAX) {
+    if (!r->guard.status && !waits && r->guard.length <= REFUSED_BODY_MAX) {
         r->phase = PHASE_DISCARD;
         return conn_enter(&r->server->http->conns, r->conn, CONN_BODY, clock_ms() + r->conf->body_timeout) == 0 ? MHD_YES
                                                                                                                 : MHD_NO;
     }
-    if (r->guard.has_body || r->guard.status) {
-        r->reply.close = 1;
-        conn_swallow(&r->server->http->conns, r->conn);
-    }
+    r->reply.close = 1;
+    conn_swallow(&r->server->http->conns, r->conn);
     return send_reply(r);
 }
 
@@ -237,28 +237,29 @@ static enum MHD_Result add_header(void *user, enum MHD_ValueKind kind, const cha
     struct guard_request *g = user;
     (void)kind;
     if (g->header_count == GUARD_HEADERS_MAX) {
-        g->too_many = 1;
+        g->too_large = 1;
         return MHD_NO;
     }
-#if MHD_VERSION < 0x00097600
-    /* This version glues a folded line to the field's name, in a copy elsewhere, so that "Transfer-Encoding:\r\n chunked" hides
-       the field from everyone who asks for it. In a line that was not folded the value stands behind its name. */
-    if (value && (value < name + name_len || value > name + HEADER_BYTES))
-        g->folded = 1;
-#endif
     g->headers[g->header_count++] = (struct guard_header){name, value ? value : "", name_len, value ? value_len : 0};
     return MHD_YES;
 }
 
-static void check_guard(struct request *r, const char *version)
+/* method, version: as libmicrohttpd gave them, in the buffer that holds the header. */
+static void check_guard(struct request *r, const char *method, const char *version)
 {
     struct guard_request g;
     g.method = r->method;
-    g.version = version;
+    g.version = strlen(method) < sizeof r->method ? version : "";
     g.uri = r->uri;
-    g.header_count = g.too_many = g.folded = 0;
+    g.header_count = g.too_large = g.hidden = 0;
     g.body_max = r->conf->max_body;
     MHD_get_connection_values_n(r->connection, MHD_HEADER_KIND, add_header, &g);
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(r->connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
+    size_t size = info ? info->header_size : SIZE_MAX;
+    g.too_large |= size > HEADER_BYTES;
+#if MHD_VERSION < 0x01000000
+    g.hidden = !raw_is_whole(&g, method, version, size);
+#endif
     guard_check(&g, &r->guard);
 }
 
@@ -319,7 +320,7 @@ static enum MHD_Result on_header(struct request *r, const char *method, const ch
     const char *type = request_header(r, "Content-Type");
     if (type && strlen(type) < sizeof r->content_type)
         memcpy(r->content_type, type, strlen(type) + 1);
-    check_guard(r, strlen(method) < sizeof r->method ? version : "");
+    check_guard(r, method, version);
     admit(r);
     if (r->reply.status)
         return refuse(r);
@@ -386,8 +387,16 @@ static enum MHD_Result on_data(struct request *r, const char *data, size_t size)
 static enum MHD_Result on_end(struct request *r)
 {
     struct server *s = r->server;
-    if (r->phase == PHASE_DISCARD)
+    if (r->phase == PHASE_DISCARD) {
+        r->received = r->body_len;
         r->body_len = 0;
+    }
+    /* Fields behind the chunks: where they end is for libmicrohttpd alone to know, so nothing that follows counts as a request.
+     */
+    if (r->guard.chunked && MHD_get_connection_values_n(r->connection, MHD_FOOTER_KIND, NULL, NULL) > 0) {
+        r->reply.close = 1;
+        conn_swallow(&s->http->conns, r->conn);
+    }
     if (r->reply.status)
         return send_reply(r);
     if (!(r->route->flags & API_SLOW)) {
@@ -491,8 +500,7 @@ static void on_connection(void *user, struct MHD_Connection *connection, void **
     int fd = info ? info->connect_fd : -1;
     const union MHD_ConnectionInfo *peer = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
     struct conf *c = server_conf(h->server);
-    struct conn *n =
-        fd >= 0 ? conn_new(&h->conns, fd, peer ? peer->client_addr : NULL, clock_ms() + c->header_timeout) : NULL;
+    struct conn *n = fd >= 0 ? conn_new(&h->conns, fd, peer ? peer->client_addr : NULL, clock_ms() + c->header_timeout) : NULL;
     if (n) {
         n->is_unix = door->listener.is_unix;
         n->bound_loopback = door->listener.is_loopback;
@@ -521,7 +529,7 @@ static int door_open(struct http *h, unsigned connections, struct err *e)
         MHD_USE_EPOLL | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_ITC | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL,
         NULL, on_request, d, MHD_OPTION_EXTERNAL_LOGGER, on_log, h->server, MHD_OPTION_LISTEN_SOCKET, d->listener.fd,
         MHD_OPTION_CONNECTION_LIMIT, connections, MHD_OPTION_PER_IP_CONNECTION_LIMIT, per_address, MHD_OPTION_CONNECTION_TIMEOUT,
-        idle, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADER_BYTES, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+        idle, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)POOL_BYTES, MHD_OPTION_STRICT_FOR_CLIENT, 1,
         MHD_OPTION_URI_LOG_CALLBACK, on_line, d, MHD_OPTION_NOTIFY_COMPLETED, on_completed, d, MHD_OPTION_NOTIFY_CONNECTION,
         on_connection, d, MHD_OPTION_THREAD_STACK_SIZE, (size_t)256 * 1024, MHD_OPTION_END);
     return d->daemon ? 0 : err_set(e, ERR_INTERNAL, "libmicrohttpd cannot start (%s)", strerror(errno));

@@ -52,6 +52,7 @@ struct request {
     uint8_t *body;
     size_t body_len, body_cap; /* body_cap bytes are reserved in the budget */
     int pieces;
+    size_t received; /* bytes of a body that was read and dropped */
 
     int64_t started_us; /* end of the header */
     struct predict predict;

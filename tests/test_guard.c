@@ -83,6 +83,13 @@ static void rules(void **state)
         {"POST", "/", "HTTP/1.1", "Host: a\nContent-Length: 5\n", 0},
         {"POST", "/", "HTTP/1.1", "Host: a\ncontent-length: 5\nContent-Length: 5\n", 400},
         {"POST", "/", "HTTP/1.1", "Host: a\nContent-Length: +5\n", 400},
+        {"POST", "/", "HTTP/1.1", "Host: a\nContent-Length: 05\n", 400},
+        {"POST", "/", "HTTP/1.1", "Host: a\nContent-Length: 0\n", 0},
+        {"POST", "/", "HTTP/1.1", "Host: a\nContent-Type: a/b\nOrigin: null\nAuthorization: x\nExpect: y\n", 0},
+        {"POST", "/", "HTTP/1.1", "Host: a\nContent-Type: a/b\nX: y\ncontent-type: a/b\n", 400},
+        {"POST", "/", "HTTP/1.1", "Host: a\nOrigin: null\nOrigin: null\n", 400},
+        {"POST", "/", "HTTP/1.1", "Host: a\nAuthorization: x\nAuthorization: x\n", 400},
+        {"POST", "/", "HTTP/1.1", "Host: a\nExpect: x\nExpect: y\n", 400},
         {"POST", "/", "HTTP/1.1", "Host: a\nContent-Length: 5, 5\n", 400},
         {"POST", "/", "HTTP/1.1", "Host: a\nContent-Length: \n", 400},
         {"POST", "/", "HTTP/1.1", "Host: a\nContent-Length: 1234567890123456789\n", 400},
@@ -118,11 +125,11 @@ static void results(void **state)
     assert_true(g.has_body && g.length == -1 && g.chunked);
     g = check("POST", "/", "HTTP/1.1", "Host: a\nContent-Length: 0\n");
     assert_true(!g.has_body && g.length == 0);
-    struct guard_request r = {.method = "GET", .uri = "/", .version = "HTTP/1.0", .too_many = 1};
+    struct guard_request r = {.method = "GET", .uri = "/", .version = "HTTP/1.0", .too_large = 1};
     guard_check(&r, &g);
     assert_int_equal(g.status, 431);
-    r.too_many = 0;
-    r.folded = 1;
+    r.too_large = 0;
+    r.hidden = 1;
     guard_check(&r, &g);
     assert_int_equal(g.status, 400);
 }
