@@ -10,6 +10,7 @@
 #include "daemon/clock.h"
 
 #define IDLE_MOMENT_MS 150
+#define KEPT_MAX       256 /* connections that are kept for as long as idle_timeout says */
 
 static int is_loopback(const struct sockaddr *a)
 {
@@ -69,6 +70,8 @@ int conn_enter(struct conns *all, struct conn *c, enum conn_state state, int64_t
         c->state = state;
         c->deadline_ms = deadline_ms;
         c->since_ms = clock_ms();
+        c->served |= state == CONN_REPLY;
+        c->looked = 0;
         rc = 0;
     }
     pthread_mutex_unlock(&all->lock);
@@ -119,12 +122,25 @@ void conn_abort(struct conns *all, struct conn *c, int status, const char *title
     pthread_mutex_unlock(&all->lock);
 }
 
+/* An idle connection that nobody will miss. */
+static int is_over(const struct conns *all, struct conn *c, int64_t now_ms)
+{
+    int64_t idle_ms = now_ms - c->since_ms;
+    int many = all->count > KEPT_MAX && idle_ms >= 1000;
+    char byte;
+    if (c->state != CONN_IDLE || !c->served || idle_ms < IDLE_MOMENT_MS || (c->looked && !many))
+        return 0;
+    c->looked = 1;
+    ssize_t n = recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    return n == 0 || (n < 0 && many);
+}
+
 int conns_reap(struct conns *all, int64_t now_ms)
 {
     int n = 0;
     pthread_mutex_lock(&all->lock);
     for (struct conn *c = all->first; c; c = c->next) {
-        if (c->state == CONN_WORK || c->state == CONN_CLOSED || now_ms < c->deadline_ms)
+        if (c->state == CONN_WORK || c->state == CONN_CLOSED || (now_ms < c->deadline_ms && !is_over(all, c, now_ms)))
             continue;
         if (c->state == CONN_HEADER || c->state == CONN_BODY)
             end(c, 408, "Request Timeout", "request-timeout",

@@ -28,6 +28,8 @@ struct conn {
     enum conn_state state;
     int64_t deadline_ms, since_ms;
     atomic_int oip; /* the request's path is one of the Open Inference Protocol: see reply.h */
+    int served;     /* a reply was sent: what it waits for is another request */
+    int looked;     /* for the end of the client's half, in this state */
     int swallow;    /* see conn_swallow */
     int told;       /* see conn_told */
 };
@@ -49,7 +51,9 @@ int conn_told(struct conns *all, struct conn *c);
 /* Unread bytes may be left when it closes: some are then swallowed, so that the reply is not lost to a reset. */
 void conn_swallow(struct conns *all, struct conn *c);
 
-/* Ends everything that is late; a request whose header or body is slow is told 408. Returns how many. */
+/* Ends everything that is late; a request whose header or body is slow is told 408. Ends, too, idle connections whose client has closed
+   its half, which libmicrohttpd does not notice, and when there are many those that have been kept for a second: each holds the memory
+   of its last request. Returns how many. */
 int conns_reap(struct conns *all, int64_t now_ms);
 
 /* Ends the connections that have been idle for a moment and on which nothing has arrived: one that was answered just now may be

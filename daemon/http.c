@@ -164,8 +164,9 @@ static void *on_line(void *user, const char *uri, struct MHD_Connection *connect
     r->conn = c;
     r->uri = strdup(uri);
     r->reply.oip = c->oip = strncmp(uri, "/v2", 3) == 0 && strchr("/?", uri[3]); /* or the end of the string */
-    int64_t now = clock_ms();
-    if (!r->uri || conn_enter(&h->conns, c, CONN_HEADER, now + r->conf->header_timeout) < 0) {
+    /* the first header has had its time since the connection was made */
+    int64_t deadline = c->served ? clock_ms() + r->conf->header_timeout : c->deadline_ms;
+    if (!r->uri || conn_enter(&h->conns, c, CONN_HEADER, deadline) < 0) {
         request_free(r);
         return NULL;
     }
@@ -214,8 +215,9 @@ static enum MHD_Result send_reply(struct request *r)
     return rc;
 }
 
-/* A request that ends at its header. A small body is still read, so that the framing is checked and the connection can go on: a reply
-   before the body, even before none, would end it. Otherwise it ends, because what is left must not be taken for a request. */
+/* A request that ends at its header. A small body is still read, so that the framing is checked and the connection can go on: a
+   reply before the body, even before none, would end it. Otherwise it ends, because what is left must not be taken for a request.
+ */
 static enum MHD_Result refuse(struct request *r)
 {
     int waits = request_header(r, "Expect") != NULL;

@@ -107,44 +107,67 @@ struct row {
 #define BAD(bytes)  ROW(bytes, 400, 1)
 
 static const struct row rows[] = {
-    FINE("GET /livez HTTP/1.1\r\n" H "\r\n"), FINE("HEAD /livez HTTP/1.1\r\n" H "\r\n"),
-    FINE("\r\nGET /livez HTTP/1.1\r\n" H "\r\n"), FINE("GET http://a/livez HTTP/1.1\r\n" H "\r\n"),
-    FINE("OPTIONS * HTTP/1.1\r\n" H "\r\n"), FINE("OPTIONS /predict HTTP/1.1\r\n" H "\r\n"),
+    FINE("GET /livez HTTP/1.1\r\n" H "\r\n"),
+    FINE("HEAD /livez HTTP/1.1\r\n" H "\r\n"),
+    FINE("\r\nGET /livez HTTP/1.1\r\n" H "\r\n"),
+    FINE("GET http://a/livez HTTP/1.1\r\n" H "\r\n"),
+    FINE("OPTIONS * HTTP/1.1\r\n" H "\r\n"),
+    FINE("OPTIONS /predict HTTP/1.1\r\n" H "\r\n"),
     FINE("GET /livez HTTP/1.1\r\n" H "X-Empty:\r\nX-Blanks: \t \r\nX-Tab:\ta\tb\r\n\r\n"),
-    FINE("GET /livez HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"), ROW("GET /livez HTTP/1.0\r\n\r\n", 200, 1),
+    FINE("GET /livez HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"),
+    ROW("GET /livez HTTP/1.0\r\n\r\n", 200, 1),
     ROW("GET /livez HTTP/1.1\r\n" H "Connection: close\r\n\r\n", 200, 1),
-    FINE("GET /livez HTTP/1.1\r\n" H "Content-Length: 5\r\n\r\nhello"), FINE("POST / HTTP/1.1\r\n" H "\r\n"),
-    FINE("POST / HTTP/1.1\r\n" H "Content-Length: 0\r\n\r\n"), FINE("POST / HTTP/1.1\r\n" H "Content-Length: 5\r\n\r\nhello"),
+    FINE("GET /livez HTTP/1.1\r\n" H "Content-Length: 5\r\n\r\nhello"),
+    FINE("POST / HTTP/1.1\r\n" H "\r\n"),
+    FINE("POST / HTTP/1.1\r\n" H "Content-Length: 0\r\n\r\n"),
+    FINE("POST / HTTP/1.1\r\n" H "Content-Length: 5\r\n\r\nhello"),
     FINE("POST / HTTP/1.1\r\n" H "Content-Length: 32\r\n\r\n" NEXT),
     FINE("POST / HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"),
     FINE("POST / HTTP/1.1\r\n" H "Transfer-Encoding: CHUNKED\r\n\r\nA;a=b\r\nhelloworld\r\n0001\r\n!\r\n00\r\n\r\n"),
     /* trailer fields are read, and end the connection */
     ROW("POST / HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX-Sum: 1\r\n\r\n", 200, 1),
     ROW("POST / HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX: 1\r\n: 2\r\n", 200, 1),
-    ROW("GET /nothing HTTP/1.1\r\n" H "\r\n", 404, 0), ROW("PUT /livez HTTP/1.1\r\n" H "Content-Length: 5\r\n\r\nhello", 405, 0),
+    ROW("GET /nothing HTTP/1.1\r\n" H "\r\n", 404, 0),
+    ROW("PUT /livez HTTP/1.1\r\n" H "Content-Length: 5\r\n\r\nhello", 405, 0),
     ROW("POST /predict HTTP/1.1\r\n" H "\r\n", 411, 0),
     ROW("POST /predict HTTP/1.1\r\n" H "Content-Length: 0\r\n\r\n", 404, 0), /* no model is loaded */
 
     /* the request line */
-    BAD("GET /livez HTTP/1.1\n" H "\r\n"), BAD("GET  /livez HTTP/1.1\r\n" H "\r\n"),
-    ROW("GET /li vez HTTP/1.1\r\n" H "\r\n", 0, 1), BAD("GET /livez?\0 HTTP/1.1\r\n" H "\r\n"),
-    BAD("GET /livez\0x HTTP/1.1\r\n" H "\r\n"), BAD("GET /livez%00 HTTP/1.1\r\n" H "\r\n"),
-    BAD("GET /livez\x80 HTTP/1.1\r\n" H "\r\n"), BAD("GET /livez#top HTTP/1.1\r\n" H "\r\n"),
-    BAD("GET livez HTTP/1.1\r\n" H "\r\n"), BAD("GET * HTTP/1.1\r\n" H "\r\n"), BAD("GET http://b/livez HTTP/1.1\r\n" H "\r\n"),
-    BAD("G(T /livez HTTP/1.1\r\n" H "\r\n"), BAD("GET1234567890123456789012345678901 /livez HTTP/1.1\r\n" H "\r\n"),
-    ROW("GET /livez HTTP/1.1 \r\n" H "\r\n", 4, 1), ROW("GET /livez http/1.1\r\n" H "\r\n", 4, 1),
-    ROW("GET /livez HTTP/11\r\n" H "\r\n", 4, 1), ROW("GET /livez\r\n" H "\r\n", 4, 1),
-    ROW("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, 1), ROW("CONNECT a:80 HTTP/1.1\r\n" H "\r\n", 405, 1),
+    BAD("GET /livez HTTP/1.1\n" H "\r\n"),
+    BAD("GET  /livez HTTP/1.1\r\n" H "\r\n"),
+    ROW("GET /li vez HTTP/1.1\r\n" H "\r\n", 0, 1),
+    BAD("GET /livez?\0 HTTP/1.1\r\n" H "\r\n"),
+    BAD("GET /livez\0x HTTP/1.1\r\n" H "\r\n"),
+    BAD("GET /livez%00 HTTP/1.1\r\n" H "\r\n"),
+    BAD("GET /livez\x80 HTTP/1.1\r\n" H "\r\n"),
+    BAD("GET /livez#top HTTP/1.1\r\n" H "\r\n"),
+    BAD("GET livez HTTP/1.1\r\n" H "\r\n"),
+    BAD("GET * HTTP/1.1\r\n" H "\r\n"),
+    BAD("GET http://b/livez HTTP/1.1\r\n" H "\r\n"),
+    BAD("G(T /livez HTTP/1.1\r\n" H "\r\n"),
+    BAD("GET1234567890123456789012345678901 /livez HTTP/1.1\r\n" H "\r\n"),
+    ROW("GET /livez HTTP/1.1 \r\n" H "\r\n", 4, 1),
+    ROW("GET /livez http/1.1\r\n" H "\r\n", 4, 1),
+    ROW("GET /livez HTTP/11\r\n" H "\r\n", 4, 1),
+    ROW("GET /livez\r\n" H "\r\n", 4, 1),
+    ROW("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, 1),
+    ROW("CONNECT a:80 HTTP/1.1\r\n" H "\r\n", 405, 1),
     ROW("TRACE /livez HTTP/1.1\r\n" H "\r\n", 405, 1),
 
     /* the header's lines */
-    BAD("GET /livez HTTP/1.1\r\n\r\n"), BAD("GET /livez HTTP/1.1\r\n" H H "\r\n"),
-    BAD("GET /livez HTTP/1.1\r\nHost: a@b\r\n\r\n"), BAD("GET /livez HTTP/1.1\r\nHost: a\n\r\n"),
+    BAD("GET /livez HTTP/1.1\r\n\r\n"),
+    BAD("GET /livez HTTP/1.1\r\n" H H "\r\n"),
+    BAD("GET /livez HTTP/1.1\r\nHost: a@b\r\n\r\n"),
+    BAD("GET /livez HTTP/1.1\r\nHost: a\n\r\n"),
     BAD("GET /livez HTTP/1.1\r\n" H "X: a\nContent-Length: 32\r\n\r\n"),
-    BAD("GET /livez HTTP/1.1\r\n" H "X: a\rContent-Length: 32\r\n\r\n"), BAD("GET /livez HTTP/1.1\r\n" H "X: a\0b\r\n\r\n"),
-    BAD("GET /livez HTTP/1.1\r\n" H "X: a\x7f\r\n\r\n"), BAD("GET /livez HTTP/1.1\r\n" H "X\0: a\r\n\r\n"),
-    BAD("GET /livez HTTP/1.1\r\n" H "X: a\r\n b\r\n\r\n"), BAD("GET /livez HTTP/1.1\r\n" H "X : a\r\n\r\n"),
-    BAD("GET /livez HTTP/1.1\r\n" H "X\x80: a\r\n\r\n"), BAD("GET /livez HTTP/1.1\r\n" H "no colon\r\n\r\n"),
+    BAD("GET /livez HTTP/1.1\r\n" H "X: a\rContent-Length: 32\r\n\r\n"),
+    BAD("GET /livez HTTP/1.1\r\n" H "X: a\0b\r\n\r\n"),
+    BAD("GET /livez HTTP/1.1\r\n" H "X: a\x7f\r\n\r\n"),
+    BAD("GET /livez HTTP/1.1\r\n" H "X\0: a\r\n\r\n"),
+    BAD("GET /livez HTTP/1.1\r\n" H "X: a\r\n b\r\n\r\n"),
+    BAD("GET /livez HTTP/1.1\r\n" H "X : a\r\n\r\n"),
+    BAD("GET /livez HTTP/1.1\r\n" H "X\x80: a\r\n\r\n"),
+    BAD("GET /livez HTTP/1.1\r\n" H "no colon\r\n\r\n"),
     BAD("GET /livez HTTP/1.1\r\n: a\r\n" H "\r\n"),
     BAD("POST / HTTP/1.1\r\n" H ": x\r\nContent-Length: 32\r\n\r\n"), /* libmicrohttpd's header ends before the length */
     BAD("POST / HTTP/1.1\r\n" H ":\r\nTransfer-Encoding: chunked\r\n\r\n"),
@@ -157,12 +180,15 @@ static const struct row rows[] = {
     BAD("POST / HTTP/1.1\r\n" H "Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello"),
     BAD("POST / HTTP/1.1\r\n" H "Content-Length: 0\r\nContent-Length: 32\r\n\r\n"),
     BAD("POST / HTTP/1.1\r\n" H "Content-Length: 5, 5\r\n\r\nhello"),
-    BAD("POST / HTTP/1.1\r\n" H "Content-Length: +5\r\n\r\nhello"), BAD("POST / HTTP/1.1\r\n" H "Content-Length: -1\r\n\r\n"),
+    BAD("POST / HTTP/1.1\r\n" H "Content-Length: +5\r\n\r\nhello"),
+    BAD("POST / HTTP/1.1\r\n" H "Content-Length: -1\r\n\r\n"),
     BAD("POST / HTTP/1.1\r\n" H "Content-Length: 0x5\r\n\r\nhello"),
     BAD("POST / HTTP/1.1\r\n" H "Content-Length: 05\r\n\r\nhello"),
     BAD("POST / HTTP/1.1\r\n" H "Content-Length: 5 5\r\n\r\nhello"),
-    BAD("POST / HTTP/1.1\r\n" H "Content-Length: 5 \r\n\r\nhello"), BAD("POST / HTTP/1.1\r\n" H "Content-Length:\r\n\r\nhello"),
-    BAD("POST / HTTP/1.1\r\n" H "Content-Length:\r\n 32\r\n\r\n"), BAD("POST / HTTP/1.1\r\n" H "Content-Length : 32\r\n\r\n"),
+    BAD("POST / HTTP/1.1\r\n" H "Content-Length: 5 \r\n\r\nhello"),
+    BAD("POST / HTTP/1.1\r\n" H "Content-Length:\r\n\r\nhello"),
+    BAD("POST / HTTP/1.1\r\n" H "Content-Length:\r\n 32\r\n\r\n"),
+    BAD("POST / HTTP/1.1\r\n" H "Content-Length : 32\r\n\r\n"),
     ROW("POST / HTTP/1.1\r\n" H "Content-Length: 99999999999999999999\r\n\r\n", 413, 1),
     ROW("POST / HTTP/1.1\r\n" H "Content-Length: 81921\r\n\r\n", 413, 1),
     ROW("POST / HTTP/1.1\r\n" H "Content-Length: 81921\r\nExpect: 100-continue\r\n\r\n", 413, 1),
@@ -393,10 +419,26 @@ static void short_bodies(void **state)
     assert_true(try_row(&rows[0], 1));
 }
 
+/* Answered, and then not kept for as long as idle_timeout: its client has said that nothing more will come. */
+static void half_closed(void **state)
+{
+    struct client c;
+    time_t begin = time(NULL);
+    (void)state;
+    client_open(&c);
+    client_send(&c, NEXT NEXT, 2 * (sizeof NEXT - 1), 1000);
+    shutdown(c.fd, SHUT_WR);
+    assert_int_equal(client_reply(&c), 200);
+    assert_int_equal(client_reply(&c), 200);
+    assert_int_equal(client_reply(&c), 0);
+    assert_true(time(NULL) - begin < 30);
+    client_close(&c);
+}
+
 static int start(void **state)
 {
     (void)state;
-    server = http_server_start("[server]\nmax_body = 80K\nheader_timeout = 300ms\nbody_timeout = 300ms\n");
+    server = http_server_start("[server]\nmax_body = 80K\nheader_timeout = 300ms\nbody_timeout = 300ms\nidle_timeout = 60s\n");
     return server ? 0 : -1;
 }
 
@@ -409,7 +451,8 @@ static int stop(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(tables), cmocka_unit_test(pipelining), cmocka_unit_test(expect_continue),
-                                       cmocka_unit_test(limits), cmocka_unit_test(short_bodies)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(tables),          cmocka_unit_test(pipelining),
+                                       cmocka_unit_test(expect_continue), cmocka_unit_test(limits),
+                                       cmocka_unit_test(short_bodies),    cmocka_unit_test(half_closed)};
     return cmocka_run_group_tests(tests, start, stop);
 }
