@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -72,6 +73,8 @@ int conn_enter(struct conns *all, struct conn *c, enum conn_state state, int64_t
         c->since_ms = clock_ms();
         c->served |= state == CONN_REPLY;
         c->looked = 0;
+        if (state == CONN_WORK)
+            atomic_store(&c->asked, 0);
         rc = 0;
     }
     pthread_mutex_unlock(&all->lock);
@@ -120,6 +123,25 @@ void conn_abort(struct conns *all, struct conn *c, int status, const char *title
     if (c->state != CONN_CLOSED)
         end(c, status, title, name, detail);
     pthread_mutex_unlock(&all->lock);
+}
+
+int conn_gone(struct conn *c, int can_ask)
+{
+    static const char interim[] = "HTTP/1.1 100 Continue\r\n\r\n";
+    struct pollfd p = {.fd = c->fd, .events = POLLRDHUP};
+    if (poll(&p, 1, 0) != 1)
+        return 0;
+    if (p.revents & (POLLHUP | POLLERR | POLLNVAL))
+        return 1;
+    if (c->is_unix)
+        return 0;
+    if (!can_ask)
+        return 1;
+    if (atomic_exchange(&c->asked, 1))
+        return 0;
+    if (send(c->fd, interim, sizeof interim - 1, MSG_DONTWAIT | MSG_NOSIGNAL) != (ssize_t)sizeof interim - 1)
+        return 1;
+    return poll(&p, 1, 0) == 1 && p.revents & (POLLHUP | POLLERR);
 }
 
 /* An idle connection that nobody will miss. */

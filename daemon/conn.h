@@ -27,11 +27,12 @@ struct conn {
     int bound_loopback;       /* it came in on an address bound to loopback */
     enum conn_state state;
     int64_t deadline_ms, since_ms;
-    atomic_int oip; /* the request's path is one of the Open Inference Protocol: see reply.h */
-    int served;     /* a reply was sent: what it waits for is another request */
-    int looked;     /* for the end of the client's half, in this state */
-    int swallow;    /* see conn_swallow */
-    int told;       /* see conn_told */
+    atomic_int oip;   /* the request's path is one of the Open Inference Protocol: see reply.h */
+    int served;       /* a reply was sent: what it waits for is another request */
+    int looked;       /* for the end of the client's half, in this state */
+    int swallow;      /* see conn_swallow */
+    int told;         /* see conn_told */
+    atomic_int asked; /* in this request: see conn_gone */
 };
 
 struct conns {
@@ -51,9 +52,16 @@ int conn_told(struct conns *all, struct conn *c);
 /* Unread bytes may be left when it closes: some are then swallowed, so that the reply is not lost to a reset. */
 void conn_swallow(struct conns *all, struct conn *c);
 
-/* Ends everything that is late; a request whose header or body is slow is told 408. Ends, too, idle connections whose client has closed
-   its half, which libmicrohttpd does not notice, and when there are many those that have been kept for a second: each holds the memory
-   of its last request. Returns how many. */
+/* 1 when the client of a suspended request has hung up. On TCP one that closed and one that only ended its sending side (nc -N)
+   look the same until something is sent to them. The first time it is called in that case it sends "100 Continue", which every
+   HTTP/1.1 client passes over; the system of one that closed answers with a reset, which is seen at once on the same machine and
+   by a later call from afar. Without can_ask (HTTP/1.0 knows no interim replies, TLS no bytes from us) either counts as gone. On
+   a unix socket the system tells the two apart. */
+int conn_gone(struct conn *c, int can_ask);
+
+/* Ends everything that is late; a request whose header or body is slow is told 408. Ends, too, idle connections whose client has
+   closed its half, which libmicrohttpd does not notice, and when there are many those that have been kept for a second: each
+   holds the memory of its last request. Returns how many. */
 int conns_reap(struct conns *all, int64_t now_ms);
 
 /* Ends the connections that have been idle for a moment and on which nothing has arrived: one that was answered just now may be

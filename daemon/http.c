@@ -129,9 +129,7 @@ const char *request_header(const struct request *r, const char *name)
 
 int request_client_gone(const struct request *r)
 {
-    char byte;
-    ssize_t n = recv(r->conn->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-    return n == 0 || (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
+    return conn_gone(r->conn, r->http_11);
 }
 
 static void request_free(struct request *r)
@@ -316,6 +314,7 @@ static enum MHD_Result on_header(struct request *r, const char *method, const ch
     struct server *s = r->server;
     r->started_us = clock_us();
     snprintf(r->method, sizeof r->method, "%s", method);
+    r->http_11 = strcmp(version, "HTTP/1.1") == 0;
     atomic_fetch_add(&s->inflight, 1);
     take_id(r);
     take_trace(r);

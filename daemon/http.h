@@ -41,6 +41,7 @@ struct request {
     struct conn *conn;
     char *uri; /* raw target */
     char method[33];
+    int http_11; /* 0: an older client, which knows no interim replies */
     int phase;
     struct guard_result guard;
     const struct route *route;

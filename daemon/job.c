@@ -127,8 +127,7 @@ static int wanted(struct request *r, const char *where)
         return 0;
     if (!request_client_gone(r))
         return 1;
-    if (fail_first(r)) {
-        metrics_reject(r->server->metrics, REJECT_CLIENT_GONE);
+    if (fail_first(r)) { /* counted when the reply cannot be sent */
         reply_problem(&r->reply, PROBLEM_BAD_REQUEST, "the client closed its side before the answer was computed");
         r->reply.close = 1;
     }
@@ -169,6 +168,21 @@ int job_open(struct request *r)
     return 0;
 }
 
+/* Several threads may decode at a time; one that finds no room in the budget waits until it is alone, because what the others
+   have taken comes back soon. On success the caller gives back both, the bytes and the lock. */
+static int decode_begin(struct server *s, size_t need, struct err *e)
+{
+    pthread_rwlock_rdlock(&s->decoding);
+    if (budget_reserve(&s->budget, need, "decoding this image", e) == 0)
+        return 0;
+    pthread_rwlock_unlock(&s->decoding);
+    pthread_rwlock_wrlock(&s->decoding);
+    if (budget_reserve(&s->budget, need, "decoding this image", e) == 0)
+        return 0;
+    pthread_rwlock_unlock(&s->decoding);
+    return -1;
+}
+
 /* Decodes and preprocesses an encoded image into rgb, within the budget. */
 static int pixels(struct request *r, struct job_input *in, uint8_t *rgb, struct err *e)
 {
@@ -185,7 +199,7 @@ static int pixels(struct request *r, struct job_input *in, uint8_t *rgb, struct 
     struct image image = {0};
     size_t need = estimate_decode(in->bytes, in->size, &limits, p);
     int64_t begin = clock_us();
-    if (budget_reserve(&r->server->budget, need, "decoding this image", e) < 0)
+    if (decode_begin(r->server, need, e) < 0)
         return -1;
     int rc = image_decode(in->bytes, in->size, &limits, p, &image, e);
     int64_t decoded = clock_us();
@@ -197,6 +211,7 @@ static int pixels(struct request *r, struct job_input *in, uint8_t *rgb, struct 
     in->image.rgb = NULL;
     image_free(&image);
     budget_release(&r->server->budget, need);
+    pthread_rwlock_unlock(&r->server->decoding);
     return rc;
 }
 

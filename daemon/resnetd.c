@@ -376,7 +376,8 @@ int main(int argc, char **argv)
 {
     struct options o = {0};
     struct conf_override overrides[OVERRIDES_MAX];
-    struct server s = {.conf_lock = PTHREAD_MUTEX_INITIALIZER};
+    struct server s = {.conf_lock = PTHREAD_MUTEX_INITIALIZER,
+                       .decoding = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP};
     struct stat st;
     struct err e;
     bound_memory();

@@ -31,7 +31,8 @@ struct server {
     struct budget budget;
     struct metrics *metrics;
     struct registry *registry;
-    struct queue *queue; /* of struct request * */
+    struct queue *queue;       /* of struct request * */
+    pthread_rwlock_t decoding; /* held while an image is decoded; for writing by one that needs the budget alone */
     struct workers *workers;
     struct change *change;
     struct http *http;

@@ -228,7 +228,8 @@ static void serve(struct worker *w, struct request *r)
             job_refuse(r, &e);
     }
     atomic_store(&w->since_ms[0], 0);
-    atomic_store(&w->all->mean_us, mean + ((clock_us() - begin) / requests - mean) / 8);
+    int64_t each = (clock_us() - begin) / requests;
+    atomic_store(&w->all->mean_us, mean ? mean + (each - mean) / 8 : each);
 }
 
 static void *run(void *user)
