@@ -27,6 +27,7 @@ const struct route api_routes[] = {
     {"/v2/models/{m}/versions/{p}", "GET", api_v2_model, 0, "the same of one precision"},
     {"/v2/models/{m}/versions/{p}/ready", "GET", api_v2_model_ready, 0, "200 when the precision is in memory"},
     {"/v2/models/{m}/versions/{p}/infer", "POST", api_v2_infer, API_BODY | API_SLOW, "the same with one precision"},
+    {"/openapi.json", "GET", api_openapi, 0, "all this as OpenAPI 3.1"},
     {"/", "GET", api_index, 0, "this list"},
     {"/", "POST", api_arrived, 0, "says what arrived of a request: for trying out proxies, limits and rights"},
     {NULL, NULL, NULL, 0, NULL}};

@@ -23,4 +23,6 @@ api_fn api_v2_server, api_v2_live, api_v2_ready, api_v2_model, api_v2_model_read
 
 api_fn api_v2_infer; /* api_v2_infer.c */
 
+api_fn api_openapi; /* api_openapi.c */
+
 #endif

@@ -120,6 +120,7 @@ enum api_state api_v2_model(struct request *r)
     struct err e;
     struct loaded *l = api_v2_loaded(r, &e);
     if (!l) {
+        e.code = e.code == ERR_BUSY ? ERR_NOT_FOUND : e.code; /* what is not in memory is no version */
         api_v2_refuse_model(r, &e);
         return API_DONE;
     }

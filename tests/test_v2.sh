@@ -43,7 +43,7 @@ expect "model ready" 200 $m/ready
 equal "model ready: body" '{"name":"resnet20-cifar10","ready":true}' "$body"
 expect "version ready" 200 $m/versions/fp32/ready
 error "a version that is not in memory is not ready" 503 $m/versions/hybrid/ready
-error "metadata of a version that is not in memory" 409 $m/versions/hybrid
+error "metadata of a version that is not in memory" 404 $m/versions/hybrid
 error "a version that there is not" 404 $m/versions/1
 error "a model that there is not" 404 /v2/models/resnet9000
 error "its readiness" 404 /v2/models/resnet9000/ready
