@@ -23,7 +23,8 @@
 #define FIRST_PASSED 3
 #endif
 
-#define BACKLOG 511
+#define SEND_BYTES (32 * 1024) /* that the kernel holds for a client that does not read: by itself it goes up to megabytes */
+#define BACKLOG    511
 
 struct address {
     union {
@@ -102,6 +103,14 @@ static int is_loopback(const struct address *a)
                                             : 0;
 }
 
+/* Accepted sockets inherit both. */
+static void set_tcp(int fd)
+{
+    int one = 1, bytes = SEND_BYTES;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+}
+
 int listen_open(const char *word, size_t len, struct listener *out, struct err *e)
 {
     struct address a;
@@ -117,7 +126,7 @@ int listen_open(const char *word, size_t len, struct listener *out, struct err *
         return err_set(e, ERR_IO, "listen %.*s: %s", (int)len, word, strerror(errno));
     if (family != AF_UNIX) {
         setsockopt(l.fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-        setsockopt(l.fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one); /* accepted sockets inherit it */
+        set_tcp(l.fd);
     }
     if (family == AF_INET6)
         setsockopt(l.fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one); /* so that [::] and 0.0.0.0 can be given together */
@@ -148,7 +157,7 @@ static int passed_sockets(void)
 static int inherit(int fd, struct listener *out, struct err *e)
 {
     struct address a = {.size = sizeof a.a};
-    int listens = 0, type = 0, one = 1;
+    int listens = 0, type = 0;
     socklen_t size = sizeof listens, type_size = sizeof type;
     if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) < 0 || !listens ||
         getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_size) < 0 || type != SOCK_STREAM ||
@@ -159,7 +168,7 @@ static int inherit(int fd, struct listener *out, struct err *e)
         return err_set(e, ERR_IO, "descriptor %d from systemd: %s", fd, strerror(errno));
     *out = (struct listener){.fd = fd, .is_unix = a.a.any.sa_family == AF_UNIX, .is_loopback = is_loopback(&a), .inherited = 1};
     if (!out->is_unix)
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one); /* accepted sockets inherit it */
+        set_tcp(fd);
     return 0;
 }
 
