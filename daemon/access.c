@@ -2,6 +2,7 @@
 #include "daemon/access.h"
 
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -83,44 +84,54 @@ static int origin_is_ours(const struct request *r, const char *origin)
     return name && host && strcasecmp(host, name) == 0;
 }
 
-int access_change(const struct request *r, char *why, size_t size)
+static int refuse(char *why, size_t size, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+static int refuse(char *why, size_t size, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(why, size, fmt, ap);
+    va_end(ap);
+    return 0;
+}
+
+/* 0: nobody in particular. 1: may do anything. 2: a peer on this machine whom no other site and no proxy stands behind, as far as
+   its headers tell; a page could still have made it ask for something simple. */
+static int identify(const struct request *r, char *why, size_t size)
 {
     static const char *const forwarding[] = {"Forwarded",        "X-Forwarded-For",    "X-Forwarded-Host", "X-Forwarded-Proto",
                                              "X-Forwarded-Port", "X-Forwarded-Server", "X-Real-IP",        "Via"};
     const char *how = *r->conf->admin_token_file
                           ? "send the token of admin_token_file as 'Authorization: Bearer ...'"
                           : "use a unix socket, or set admin_token_file and send 'Authorization: Bearer ...'";
-    const char *bearer = request_header(r, "Authorization");
-    if (bearer && strncasecmp(bearer, "Bearer ", 7) == 0 && *r->conf->admin_token_file) {
-        if (token_matches(r, bearer + 7))
-            return 1;
-        snprintf(why, size, "the bearer token is not the one of admin_token_file");
-        return 0;
-    }
+    const char *bearer = request_header(r, "Authorization"), *origin = request_header(r, "Origin");
+    if (bearer && strncasecmp(bearer, "Bearer ", 7) == 0 && *r->conf->admin_token_file)
+        return token_matches(r, bearer + 7) ? 1 : refuse(why, size, "the bearer token is not the one of admin_token_file");
+    for (size_t i = 0; i < sizeof forwarding / sizeof forwarding[0]; i++)
+        if (request_header(r, forwarding[i]))
+            return refuse(why, size, "the request was forwarded (%s), so where it came from is not known; %s", forwarding[i],
+                          how);
     if (r->conn->is_unix)
         return 1;
-    if (!r->conn->is_loopback) {
-        snprintf(why, size, "changes are accepted from this machine only; from elsewhere, %s", how);
-        return 0;
-    }
-    if (!guard_is_loopback_name(r->guard.host)) {
-        snprintf(why, size, "changes need a Host that names the loopback interface, such as 127.0.0.1 or localhost; else %s",
-                 how);
-        return 0;
-    }
-    for (size_t i = 0; i < sizeof forwarding / sizeof forwarding[0]; i++)
-        if (request_header(r, forwarding[i])) {
-            snprintf(why, size, "the request was forwarded (%s), so where it came from is not known; %s", forwarding[i], how);
-            return 0;
-        }
-    const char *origin = request_header(r, "Origin");
-    if (origin && !origin_is_ours(r, origin)) {
-        snprintf(why, size, "the request comes from a page of another site (Origin)");
-        return 0;
-    }
-    if (!is_json(r->content_type)) {
-        snprintf(why, size, "changes need 'Content-Type: application/json'; else %s", how);
-        return 0;
-    }
-    return 1;
+    if (!r->conn->is_loopback)
+        return refuse(why, size, "changes are accepted from this machine only; from elsewhere, %s", how);
+    if (!guard_is_loopback_name(r->guard.host))
+        return refuse(why, size, "changes need a Host that names the loopback interface, such as 127.0.0.1 or localhost; else %s",
+                      how);
+    if (origin && !origin_is_ours(r, origin))
+        return refuse(why, size, "the request comes from a page of another site (Origin)");
+    return 2;
+}
+
+int access_change(const struct request *r, char *why, size_t size)
+{
+    int who = identify(r, why, size);
+    if (who == 2 && !is_json(r->content_type))
+        return refuse(why, size, "changes need 'Content-Type: application/json'; else send a token, or use a unix socket");
+    return who != 0;
+}
+
+int access_details(const struct request *r)
+{
+    char why[256];
+    return identify(r, why, sizeof why) != 0;
 }

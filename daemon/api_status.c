@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/access.h"
 #include "daemon/api_precision.h"
 #include "daemon/api_routes.h"
 #include "daemon/clock.h"
@@ -64,8 +65,9 @@ enum api_state api_models(struct request *r)
     return API_DONE;
 }
 
-/* The configuration's own text, as an object of sections: what --print-config prints. */
-static void describe_conf(struct text *t, const struct conf *c)
+/* The configuration's own text, as an object of sections: what --print-config prints. Without details nothing that names a place
+   in the file system. */
+static void describe_conf(struct text *t, const struct conf *c, int details)
 {
     char *ini = NULL;
     size_t size = 0;
@@ -99,7 +101,7 @@ static void describe_conf(struct text *t, const struct conf *c)
             text_puts(t, first ? "" : ",");
             text_json(t, line);
             text_puts(t, ":");
-            text_json(t, equal + 3);
+            text_json(t, details || !strchr(equal + 3, '/') ? equal + 3 : "(a path)");
             first = 0;
         }
     }
@@ -131,7 +133,7 @@ enum api_state api_status(struct request *r)
     text_printf(&t, "\"last_reload\":\"%s\",", atomic_load(&s->reload_failed) ? "failed" : "done");
     describe_models(&t, s->registry);
     text_puts(&t, ",\"configuration\":");
-    describe_conf(&t, r->conf);
+    describe_conf(&t, r->conf, access_details(r));
     text_puts(&t, "}");
     reply_json(&r->reply, &t);
     return API_DONE;

@@ -253,6 +253,10 @@ equal "metrics: series that appear twice" "" "$doubled"
 expect "models" 200 /models
 match "models: ours" 'resnet20-cifar10' "$body"
 expect "status" 200 /v1/status
+match "status: paths for those on this machine" "$tmp/token" "$body"
+expect "status through a proxy" 200 /v1/status -H 'X-Forwarded-For: 192.0.2.7'
+no_match "status through a proxy: no paths" "$tmp|$bundled" "$body"
+match "status through a proxy: the rest" '"max_body":"[0-9]' "$body"
 
 # ---- reload
 
