@@ -396,7 +396,9 @@ static void short_bodies(void **state)
                                         "POST / HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n5\r\nhel",
                                         "POST / HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n",
                                         "GET /livez HTTP/1.1\r\nHost: a\r\nX", "GET /li"};
+    struct http_server *patient = server;
     (void)state;
+    server = http_server_start("[server]\nheader_timeout = 300ms\nbody_timeout = 300ms\n");
     for (size_t i = 0; i < sizeof begun / sizeof begun[0]; i++) {
         struct client c;
         client_open(&c);
@@ -417,6 +419,8 @@ static void short_bodies(void **state)
         client_close(&c);
     }
     assert_true(try_row(&rows[0], 1));
+    http_server_stop(server);
+    server = patient;
 }
 
 /* Answered, and then not kept for as long as idle_timeout: its client has said that nothing more will come. */
@@ -438,7 +442,7 @@ static void half_closed(void **state)
 static int start(void **state)
 {
     (void)state;
-    server = http_server_start("[server]\nmax_body = 80K\nheader_timeout = 300ms\nbody_timeout = 300ms\nidle_timeout = 60s\n");
+    server = http_server_start("[server]\nmax_body = 80K\nidle_timeout = 60s\nheader_timeout = 60s\nbody_timeout = 60s\n");
     return server ? 0 : -1;
 }
 
