@@ -35,6 +35,7 @@ struct input {
 struct parser {
     char *text; /* what the scan reads: strings are resolved in place */
     struct json_scan s;
+    int ended; /* s has nothing more to say */
     struct err *e;
     struct oip_request *out;
     const struct oip_model *model;
@@ -48,7 +49,9 @@ struct parser {
 
 static enum json_event next(struct parser *p)
 {
-    return json_scan_next(&p->s, p->e);
+    enum json_event event = json_scan_next(&p->s, p->e);
+    p->ended = event == JSON_ERROR || event == JSON_END;
+    return event;
 }
 
 static int wrong(struct parser *p, enum json_event event, const char *what)
@@ -530,11 +533,17 @@ int oip_parse(uint8_t *body, size_t size, int64_t header, const struct oip_model
     size_t text_size = header < 0 ? size : (size_t)header;
     struct parser p = {.text = (char *)body, .e = e, .out = out, .model = m};
     json_scan_start(&p.s, p.text, text_size);
-    if (document(&p) < 0 || check_shape(&p) < 0) {
-        if (e->code == ERR_TOO_LARGE) /* too deep */
-            e->code = ERR_INPUT;
+    if (document(&p) < 0) {
+        struct err syntax;
+        p.e = &syntax; /* a text that is no JSON is told so, whatever else is wrong with what it says */
+        while (!p.ended)
+            if (next(&p) == JSON_ERROR)
+                *e = syntax;
+        e->code = ERR_INPUT; /* or it was too deep */
         return -1;
     }
+    if (check_shape(&p) < 0)
+        return -1;
     out->count = (int)p.input.shape[0];
     out->encoded = !p.input.tensor;
     if (p.input.binary_size >= 0 && header < 0)

@@ -174,6 +174,8 @@ static void refused(void **state)
         {"", "", -1, 0},
         {"{}", "no 'inputs'", -1, 0},
         {"[]", "not a JSON object", -1, 0},
+        {"[1,]", "JSON line 1", -1, 0},
+        {"{'id':7,'inputs':[01]}", "JSON line 1", -1, 0},
         {"{'inputs':[]}", "no 'inputs'", -1, 0},
         {"{'inputs':{}}", "array of objects", -1, 0},
         {"{'inputs':[1]}", "array of objects", -1, 0},
