@@ -15,7 +15,7 @@ $python -c 'import tritonclient.http, numpy' 2>"$tmp/why" || {
 printf '[model.m]\npath = %s\nprecision = int8\nkeep = fp32\n' "$bundled" >"$tmp/conf"
 start_daemon -c "$tmp/conf"
 cat >"$tmp/client.py" <<'EOP'
-import base64, json, sys, urllib.request
+import base64, json, struct, sys, urllib.request, zlib
 import numpy as np
 import tritonclient.http as http
 from tritonclient.utils import InferenceServerException
@@ -81,6 +81,20 @@ for binary in (True, False):
     i.set_data_from_numpy(tensor, binary_data=binary)
     results.append(client.infer("m", [i], "fp32", timeout=5000000, priority=1, parameters={"mine": "x"}).as_numpy("logits"))
 check("tensors: JSON and binary agree", np.array_equal(*results) and results[0].shape == (4, 10))
+# an image that needs no resizing, and the tensor that the metadata say it is
+rgb = np.random.default_rng(2).integers(0, 256, (32, 32, 3), np.uint8)
+def chunk(name, data):
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+png = (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 32, 32, 8, 2, 0, 0, 0)) +
+       chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in rgb))) + chunk(b"IEND", b""))
+texts = model["properties"]
+mean, std = (np.array([float(x) for x in texts["preprocessing." + k].split(",")], np.float32) for k in ("mean", "std"))
+pixels = (rgb.astype(np.float32) / np.float32(texts["preprocessing.scale"]) - mean) / std
+tensor = http.InferInput("tensor", [1, 3, 32, 32], "FP32")
+tensor.set_data_from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)[np.newaxis]))
+for version in ("int8", "fp32"):
+    a, b = (client.infer("m", [i], version).as_numpy("logits") for i in (image([png], True), tensor))
+    check(version + ": an image and its tensor give the same bits", np.array_equal(a, b))
 pending = [client.async_infer("m", [image(photos, True)]) for _ in range(8)]
 check("asynchronous", all(p.get_result().as_numpy("logits").shape == (3, 10) for p in pending))
 refused("a model that there is not", 404, client.infer, "x", [image(photos, True)])
