@@ -7,7 +7,8 @@
 #include "daemon/api_routes.h"
 
 const struct route api_routes[] = {
-    {"/predict", "POST", api_predict, API_BODY | API_SLOW, "classify an image (JPEG, PNG, WebP; multipart; JSON base64)"},
+    {"/predict", "POST", api_predict, API_BODY | API_SLOW | API_QUEUE,
+     "classify an image (JPEG, PNG, WebP; multipart; JSON base64)"},
     {"/precision", "GET", api_precision, 0, "active, resident and available precisions"},
     {"/precision", "PUT", api_precision_put, API_BODY | API_ADMIN | API_SLOW, "switch: {\"precision\":\"int8\"}"},
     {"/metrics", "GET", api_metrics, 0, "Prometheus metrics"},
@@ -23,10 +24,10 @@ const struct route api_routes[] = {
     {"/v2/health/ready", "GET", api_v2_ready, 0, "as /readyz"},
     {"/v2/models/{m}", "GET", api_v2_model, 0, "a model's inputs, outputs, versions (precisions), preprocessing"},
     {"/v2/models/{m}/ready", "GET", api_v2_model_ready, 0, "200 when the model answers"},
-    {"/v2/models/{m}/infer", "POST", api_v2_infer, API_BODY | API_SLOW, "classify images or tensors"},
+    {"/v2/models/{m}/infer", "POST", api_v2_infer, API_BODY | API_SLOW | API_QUEUE, "classify images or tensors"},
     {"/v2/models/{m}/versions/{p}", "GET", api_v2_model, 0, "the same of one precision"},
     {"/v2/models/{m}/versions/{p}/ready", "GET", api_v2_model_ready, 0, "200 when the precision is in memory"},
-    {"/v2/models/{m}/versions/{p}/infer", "POST", api_v2_infer, API_BODY | API_SLOW, "the same with one precision"},
+    {"/v2/models/{m}/versions/{p}/infer", "POST", api_v2_infer, API_BODY | API_SLOW | API_QUEUE, "the same with one precision"},
     {"/openapi.json", "GET", api_openapi, 0, "all this as OpenAPI 3.1"},
     {"/", "GET", api_index, 0, "this list"},
     {"/", "POST", api_arrived, 0, "says what arrived of a request: for trying out proxies, limits and rights"},

@@ -19,7 +19,8 @@ typedef enum api_state api_fn(struct request *r);
 enum api_flags {
     API_BODY = 1,  /* reads the request's body */
     API_ADMIN = 2, /* changes something: access.h decides who may */
-    API_SLOW = 4   /* may hand the request on */
+    API_SLOW = 4,  /* may hand the request on */
+    API_QUEUE = 8  /* to the workers' queue */
 };
 
 struct route {

@@ -213,13 +213,18 @@ static enum MHD_Result send_reply(struct request *r)
     return rc;
 }
 
+/* The client will be some time at sending the body, or asks before. */
+static int is_long(const struct request *r)
+{
+    return r->guard.length > REFUSED_BODY_MAX || request_header(r, "Expect");
+}
+
 /* A request that ends at its header. A small body is still read, so that the framing is checked and the connection can go on: a
    reply before the body, even before none, would end it. Otherwise it ends, because what is left must not be taken for a request.
  */
 static enum MHD_Result refuse(struct request *r)
 {
-    int waits = request_header(r, "Expect") != NULL;
-    if (!r->guard.status && !waits && r->guard.length <= REFUSED_BODY_MAX) {
+    if (!r->guard.status && !is_long(r)) {
         r->phase = PHASE_DISCARD;
         return conn_enter(&r->server->http->conns, r->conn, CONN_BODY, clock_ms() + r->conf->body_timeout) == 0 ? MHD_YES
                                                                                                                 : MHD_NO;
@@ -307,6 +312,8 @@ static void admit(struct request *r)
     }
     if (r->route->flags & API_BODY && !r->guard.chunked && r->guard.length < 0)
         reply_problem(&r->reply, PROBLEM_LENGTH, "a body is needed here, with Content-Length or chunked");
+    else if (r->route->flags & API_QUEUE && is_long(r))
+        job_no_room(r); /* not sent for nothing */
 }
 
 static enum MHD_Result on_header(struct request *r, const char *method, const char *version)

@@ -11,18 +11,32 @@
 #include "daemon/log.h"
 #include "daemon/worker.h"
 
-enum api_state job_push(struct request *r)
+static void tell_full(struct request *r)
 {
     struct server *s = r->server;
-    struct job *j = &r->job;
-    j->queued_us = clock_us();
-    if (queue_push(s->queue, r, j->loaded, j->deadline_ms) == 0)
-        return API_PENDING;
     metrics_reject(s->metrics, REJECT_QUEUE_FULL);
     r->reply.retry_after = workers_retry_after(s->workers);
     reply_problem(&r->reply, PROBLEM_QUEUE_FULL, "%d requests are waiting, which is the limit; try again in about %d s",
                   queue_capacity(s->queue), r->reply.retry_after);
+}
+
+enum api_state job_push(struct request *r)
+{
+    struct job *j = &r->job;
+    j->queued_us = clock_us();
+    if (queue_push(r->server->queue, r, j->loaded, j->deadline_ms) == 0)
+        return API_PENDING;
+    tell_full(r);
     return API_DONE;
+}
+
+int job_no_room(struct request *r)
+{
+    const struct server *s = r->server;
+    if (queue_depth(s->queue) < queue_capacity(s->queue))
+        return 0;
+    tell_full(r);
+    return 1;
 }
 
 int job_inputs(struct request *r, int count, struct err *e)

@@ -65,6 +65,9 @@ struct job {
 /* Hands the request to the workers; API_DONE: the queue is full, the reply says so. */
 enum api_state job_push(struct request *r);
 
+/* 1 when job_push would find no room now: the reply says so. For before a long body is sent. */
+int job_no_room(struct request *r);
+
 /* From kind->open: room for the inputs of a job, 1 to JOB_INPUTS_MAX, all zero. -1: ERR_INPUT, ERR_BUSY, ERR_MEMORY. */
 int job_inputs(struct request *r, int count, struct err *e);
 

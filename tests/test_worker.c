@@ -532,9 +532,14 @@ static void full_queue(void **state)
     occupy(&gate, l);
     for (int i = 0; i < CAPACITY; i++) {
         prepare(&a[i], &predict_kind, l, photo_size);
+        assert_int_equal(job_no_room(&a[i].r), 0);
         push(&a[i]);
     }
     prepare(&refused, &predict_kind, l, photo_size);
+    assert_int_equal(job_no_room(&refused.r), 1);
+    assert_int_equal(refused.r.reply.status, 503);
+    assert_in_range(refused.r.reply.retry_after, 5, 60);
+    refused.r.reply.retry_after = 0;
     assert_int_equal(job_push(&refused.r), API_DONE);
     assert_int_equal(refused.r.reply.status, 503);
     assert_in_range(refused.r.reply.retry_after, 5, 60); /* 24 of 0.2 s and more */
