@@ -28,6 +28,7 @@ int ctl_bench(int argc, char **argv);
 int ctl_run(int argc, char **argv);
 int ctl_inspect(int argc, char **argv);
 int ctl_status(int argc, char **argv);
+int ctl_top(int argc, char **argv);
 int ctl_predict(int argc, char **argv);
 int ctl_precision(int argc, char **argv);
 int ctl_reload(int argc, char **argv);

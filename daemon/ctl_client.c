@@ -188,9 +188,8 @@ static int parse(const struct ctl_usage *u, int argc, char **argv, struct option
 {
     *o = (struct options){.server = {.url = "http://127.0.0.1:8080", .timeout = 60}};
     int first = ctl_parse(u, argc, argv, o, status);
-    if (first >= 0 && strncmp(o->server.url, "unix:/", 6) && strncmp(o->server.url, "http://", 7) &&
-        strncmp(o->server.url, "https://", 8)) {
-        *status = ctl_wrong(u, "--url takes http://HOST:PORT or unix:/PATH, not %s", o->server.url);
+    if (first >= 0 && !ctl_is_url(o->server.url)) {
+        *status = ctl_wrong(u, CTL_URL_WANTED, o->server.url);
         return -1;
     }
     return first;

@@ -57,6 +57,11 @@ static int load_curl(struct curl_api *curl, struct err *e)
     return 0;
 }
 
+int ctl_is_url(const char *url)
+{
+    return !strncmp(url, "unix:/", 6) || !strncmp(url, "http://", 7) || !strncmp(url, "https://", 8);
+}
+
 struct incoming {
     char *text;
     size_t size;

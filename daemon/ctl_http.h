@@ -26,6 +26,10 @@ struct ctl_reply {
     size_t size;
 };
 
+/* What --url may be, and what to say about anything else. */
+int ctl_is_url(const char *url);
+#define CTL_URL_WANTED "--url takes http://HOST:PORT or unix:/PATH, not %s"
+
 /* 0 with the reply when its status is 2xx. Else -1 with the reason: title and detail of an application/problem+json reply, or what
    kept the connection from working. */
 int ctl_ask(const struct ctl_server *s, const struct ctl_request *q, struct ctl_reply *r, struct err *e);

@@ -24,6 +24,7 @@ static const struct command {
     {"run", ctl_run, "classify images without a daemon"},
     {"inspect", ctl_inspect, "what a model file holds; checks it"},
     {"status", ctl_status, "what a running daemon is doing"},
+    {"top", ctl_top, "the same as a page that renews itself: rates, times, memory, temperature"},
     {"predict", ctl_predict, "classify images with a running daemon"},
     {"precision", ctl_precision, "show or switch the precision of a running daemon"},
     {"reload", ctl_reload, "have a running daemon read its configuration and models again"},

@@ -32,7 +32,7 @@ cat >"$tmp/bin/resnetctl" <<END
 #!/bin/sh
 case \$1:\$* in
 *--url* | *--help*) ;;
-status:* | predict:* | precision:* | reload:* | drain:*) set -- "\$@" --url "http://127.0.0.1:\$port" ;;
+status:* | top:* | predict:* | precision:* | reload:* | drain:*) set -- "\$@" --url "http://127.0.0.1:\$port" ;;
 esac
 exec $EMULATOR "$builddir/resnetctl" "\$@"
 END

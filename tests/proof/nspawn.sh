@@ -74,7 +74,8 @@ EOP
 mkdir -p "$root/etc/systemd/system/multi-user.target.wants"
 ln -sf ../proof.service "$root/etc/systemd/system/multi-user.target.wants/proof.service"
 
-timeout -k 10 420 systemd-nspawn -q -b -D "$root" --private-network --register=no --keep-unit >"$tmp/console" 2>&1 </dev/null
+# With priority: other work on this machine is not what is measured.
+timeout -k 10 420 nice -n -15 systemd-nspawn -q -b -D "$root" --private-network --register=no --keep-unit >"$tmp/console" 2>&1 </dev/null
 boot=$?
 cp "$root/proof/out" "$tmp/out" 2>/dev/null || {
     tail -n 20 "$tmp/console"
