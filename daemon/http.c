@@ -310,7 +310,10 @@ static void admit(struct request *r)
         reply_problem(&r->reply, PROBLEM_FORBIDDEN, "%s", why);
         return;
     }
-    if (r->route->flags & API_BODY && !r->guard.chunked && r->guard.length < 0)
+    const char *coding = request_header(r, "Content-Encoding");
+    if (r->route->flags & API_BODY && coding && strcasecmp(coding, "identity") != 0)
+        reply_problem(&r->reply, PROBLEM_CODING, "the body has the content coding '%.40s'; send it as it is", coding);
+    else if (r->route->flags & API_BODY && !r->guard.chunked && r->guard.length < 0)
         reply_problem(&r->reply, PROBLEM_LENGTH, "a body is needed here, with Content-Length or chunked");
     else if (r->route->flags & API_QUEUE && is_long(r))
         job_no_room(r); /* not sent for nothing */

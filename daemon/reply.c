@@ -20,6 +20,7 @@ static const struct {
     [PROBLEM_NOT_RELOADED] = {409, "not-reloaded", "Configuration not reloaded"},
     [PROBLEM_LENGTH] = {411, "length-required", "Length required"},
     [PROBLEM_TOO_LARGE] = {413, "body-too-large", "Body too large"},
+    [PROBLEM_CODING] = {415, "coding-unsupported", "Content coding not supported"},
     [PROBLEM_IMAGE_UNSUPPORTED] = {415, "image-unsupported", "Not an image that is read here"},
     [PROBLEM_IMAGE_DAMAGED] = {422, "image-damaged", "Image damaged"},
     [PROBLEM_IMAGE_TOO_LARGE] = {422, "image-too-large", "Image beyond a limit"},

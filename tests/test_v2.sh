@@ -162,6 +162,9 @@ error "a damaged image among good ones" 422 $m/infer -H "$json" \
     -d '{"inputs":[{"name":"image","shape":[2],"datatype":"BYTES","data":["'"$(base64 <"$photo" | tr -d '\n')"'","'"$(head -c 3000 "$photo" | base64 | tr -d '\n')"'"]}]}'
 match "a damaged image among good ones: which" 'image 2' "$body"
 error "text for an image" 415 $m/infer -H "$json" -d '{"inputs":[{"name":"image","shape":[1],"datatype":"BYTES","data":["dGhpcyBpcyBubyBpbWFnZQ=="]}]}'
+gzip <"$tmp/image.json" >"$tmp/image.json.gz"
+error "a compressed body" 415 $m/infer -H "$json" -H 'Content-Encoding: gzip' --data-binary "@$tmp/image.json.gz"
+match "a compressed body: what is wrong" "content coding 'gzip'" "$body"
 error "a JSON longer than the body" 400 $m/infer -H 'Inference-Header-Content-Length: 999999' -H "$json" --data-binary "@$tmp/image.json"
 error "a length that is none" 400 $m/infer -H 'Inference-Header-Content-Length: -1' -H "$json" --data-binary "@$tmp/image.json"
 binary '{"inputs":[{"name":"image","shape":[33],"datatype":"BYTES","parameters":{"binary_data_size":132}}]}' /dev/null
