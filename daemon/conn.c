@@ -11,6 +11,7 @@
 #include "daemon/clock.h"
 
 #define IDLE_MOMENT_MS 150
+#define CUT_ROUNDS     5   /* of the reaper, between two looks for clients that went away */
 #define KEPT_MAX       256 /* connections that are kept for as long as idle_timeout says */
 
 static int is_loopback(const struct sockaddr *a)
@@ -157,11 +158,25 @@ static int is_over(const struct conns *all, struct conn *c, int64_t now_ms)
     return n == 0 || (n < 0 && many);
 }
 
+/* The client went away in the middle of its request, which libmicrohttpd does not always notice before a deadline: all that
+   came was read, and nothing more will. */
+static int is_cut(const struct conn *c)
+{
+    char byte;
+    return (c->state == CONN_HEADER || c->state == CONN_BODY) && recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
 int conns_reap(struct conns *all, int64_t now_ms)
 {
     int n = 0;
     pthread_mutex_lock(&all->lock);
+    const int look = ++all->rounds % CUT_ROUNDS == 0; /* a system call for each that is at it */
     for (struct conn *c = all->first; c; c = c->next) {
+        if (look && is_cut(c)) {
+            end(c, 0, NULL, NULL, NULL);
+            n++;
+            continue;
+        }
         if (c->state == CONN_WORK || c->state == CONN_CLOSED || (now_ms < c->deadline_ms && !is_over(all, c, now_ms)))
             continue;
         if (c->state == CONN_HEADER || c->state == CONN_BODY)

@@ -39,6 +39,7 @@ struct conns {
     pthread_mutex_t lock;
     struct conn *first;
     int count;
+    unsigned rounds; /* of the reaper */
 };
 
 struct conn *conn_new(struct conns *all, int fd, const struct sockaddr *peer, int64_t deadline_ms); /* NULL: no memory */
