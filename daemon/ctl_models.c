@@ -4,6 +4,7 @@
 
 #include "daemon/ctl.h"
 #include "daemon/clock.h"
+#include "daemon/threads.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -132,9 +133,8 @@ int ctl_pool(int *threads, struct pthreadpool **out, struct err *e)
     if (*threads == 0)
         *threads = ctl_cpus();
     *out = NULL;
-    if (*threads > 1 && !(*out = pthreadpool_create((size_t)*threads)))
-        return err_set(e, ERR_MEMORY, "cannot start %d threads", *threads);
-    return 0;
+    const int rc = *threads > 1 ? threads_pool(*threads, 0, out) : 0;
+    return rc ? err_set(e, ERR_MEMORY, "cannot start %d threads: %s", *threads, strerror(rc)) : 0;
 }
 
 int ctl_write_model(const char *path, struct network *n, struct pthreadpool *pool, struct err *e)

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "daemon/log.h"
+#include "daemon/threads.h"
 #include "models/file.h"
 #include "models/selftest.h"
 
@@ -143,7 +144,9 @@ static int load(struct registry *r, const char *name, int slot, const char *path
     snprintf(l->name, sizeof l->name, "%s", name);
     int rc = -1;
     /* As many threads as a request gets, for as long as this takes; one that cannot be had is done without. */
-    struct pthreadpool *pool = r->tasks > 1 ? pthreadpool_create((size_t)r->tasks) : NULL;
+    struct pthreadpool *pool = NULL;
+    if (r->tasks > 1)
+        (void)threads_pool(r->tasks, 0, &pool);
     if (model_path(path, p, file, sizeof file, e) < 0)
         goto failed;
     if (stat(file, &st) < 0) {
@@ -370,9 +373,7 @@ int registry_ready(struct registry *r, struct err *e)
 
 int registry_states(struct registry *r, struct model_state out[MODELS_MAX])
 {
-    char(*paths)[PATH_MAX] = malloc(MODELS_MAX * sizeof *paths);
-    if (!paths)
-        return 0;
+    char path[PATH_MAX];
     pthread_mutex_lock(&r->lock);
     int count = r->count;
     for (int i = 0; i < count; i++) {
@@ -384,12 +385,14 @@ int registry_states(struct registry *r, struct model_state out[MODELS_MAX])
         for (int p = 0; p < PRECISIONS; p++)
             if (out[i].resident[p])
                 atomic_fetch_add(&out[i].resident[p]->refs, 1);
-        memcpy(paths[i], n->path, PATH_MAX);
     }
     pthread_mutex_unlock(&r->lock);
-    for (int i = 0; i < count; i++)
-        out[i].available = available_at(paths[i]);
-    free(paths);
+    for (int i = 0; i < count; i++) { /* files are looked at outside the lock */
+        pthread_mutex_lock(&r->lock);
+        memcpy(path, r->entries[out[i].slot].path, sizeof path);
+        pthread_mutex_unlock(&r->lock);
+        out[i].available = available_at(path);
+    }
     return count;
 }
 

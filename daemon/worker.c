@@ -10,6 +10,7 @@
 #include "daemon/clock.h"
 #include "daemon/http.h"
 #include "daemon/job.h"
+#include "daemon/threads.h"
 
 #define MODELS_HELD 8 /* by one worker */
 
@@ -254,32 +255,6 @@ static void *run(void *user)
 
 /* ---- start and stop ---- */
 
-static void *visit(void *gate)
-{
-    pthread_mutex_lock(gate);
-    pthread_mutex_unlock(gate);
-    return NULL;
-}
-
-/* pthreadpool_create waits for ever for a thread that the system refused to start, so the system is asked first: 0 when it gives
-   n threads at a time, else why not. */
-static int threads_available(int n)
-{
-    pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
-    pthread_t *threads = malloc((size_t)n * sizeof *threads);
-    int started = 0, rc = 0;
-    if (!threads)
-        return ENOMEM;
-    pthread_mutex_lock(&gate);
-    while (started < n && (rc = pthread_create(&threads[started], NULL, visit, &gate)) == 0)
-        started++;
-    pthread_mutex_unlock(&gate);
-    for (int i = 0; i < started; i++)
-        pthread_join(threads[i], NULL);
-    free(threads);
-    return rc;
-}
-
 int workers_start(struct server *s, struct workers **out, struct err *e)
 {
     int count = (int)s->conf->workers, tasks = (int)s->conf->threads;
@@ -292,9 +267,7 @@ int workers_start(struct server *s, struct workers **out, struct err *e)
         struct worker *w = &all->w[i];
         w->all = all;
         w->since_ms = calloc((size_t)tasks, sizeof *w->since_ms);
-        int rc = !w->since_ms ? ENOMEM : tasks > 1 ? threads_available(tasks + 1) : 0; /* and one for the worker */
-        if (tasks > 1 && rc == 0 && !(w->pool = pthreadpool_create((size_t)tasks)))
-            rc = ENOMEM;
+        int rc = !w->since_ms ? ENOMEM : tasks > 1 ? threads_pool(tasks, 1, &w->pool) : 0; /* and one for the worker */
         if (rc == 0)
             rc = pthread_create(&w->thread, NULL, run, w);
         if (rc != 0) {
