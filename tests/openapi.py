@@ -81,7 +81,7 @@ def put(value):
     return json.dumps(value).encode(), JSON
 
 
-large, larger = png(2000), png(4500)
+large, larger = png(1200), png(4500)
 b64 = base64.b64encode(photo).decode()
 oip_json = json.dumps({"id": "42", "inputs": [{"name": "image", "shape": [1], "datatype": "BYTES", "data": [b64]}],
                        "outputs": [{"name": "probabilities", "parameters": {"classification": 2}}, {"name": "logits"}]}).encode()
@@ -106,7 +106,7 @@ asks[("post", "/")] = {200: [(None, None, {}), (None, b"anything", {})], 413: [l
 asks[("get", "/metrics")] = {200: [(None, None, {}), (None, None, {"Accept": "application/openmetrics-text"})]}
 asks[("get", "/readyz")] = asks[("get", "/v2/health/ready")] = {200: [(None, None, {})], 503: [(None, None, {})]}
 asks[("post", "/predict")] = {
-    200: [(None, photo, {}), ("/predict?top_k=2&threshold=0.1&logits=1&precision=fp32&model=m&timeout_ms=9000", photo, {}),
+    200: [(None, photo, {}), ("/predict?top_k=2&threshold=0.1&logits=1&precision=fp32&model=m&timeout_ms=60000", photo, {}),
           (None, large, {}), (None, json.dumps({"image": {"b64": b64}}).encode(), JSON)],
     400: [("/predict?top_k=0", photo, {}), (None, b"{}", JSON)],
     404: [("/predict?model=x", photo, {})],

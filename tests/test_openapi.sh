@@ -13,12 +13,14 @@ $python -c 'import jsonschema; jsonschema.Draft202012Validator' 2>"$tmp/why" || 
     exit 77
 }
 
-# Small memory, so that a large image is too much; a short deadline for bodies; time between `drain` and the end.
+# Small memory, so that a large image is too much; a short deadline for bodies, a long one for emulators; time between `drain` and
+# the end.
 cat >"$tmp/conf" <<END
 [server]
 listen = 127.0.0.1:1
 max_body = 1M
 body_timeout = 3s
+request_timeout = 1m
 drain_grace = 1m
 drain_timeout = 2m
 [inference]
