@@ -71,6 +71,7 @@ static int float_network(struct train *t, int stopped, struct network *out, stru
         return trainee_to_network(t->trainee, out, e) == 0 ? finish_network(t, stopped, out, e) : -1;
     *out = t->source;
     t->source = (struct network){0};
+    memcpy(t->source.digest, out->digest, sizeof out->digest); /* for the int8 file, which says what it was made of */
     return set_name(t, out, e);
 }
 

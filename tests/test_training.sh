@@ -214,6 +214,9 @@ expect 0 eval "$tmp/qat/int8.safetensors" --data "$tmp/test.bin" --json
 awk -v a="$trained" -v b="$(values top1)" 'BEGIN { exit !(a + 0 == b + 0) }' ||
     complain "int8 has $(values top1) % where training said $trained %"
 
+digest=$(ctl inspect "$tmp/a/fp32.safetensors" | sed -n 's/^digest *sha256:\([0-9a-f]*\).*/\1/p')
+ctl inspect "$tmp/qat/int8.safetensors" | grep -qF "\"source_sha256\":\"$digest\"" || complain "the int8 file does not name the fp32 file"
+
 # killed after its first epoch, it goes on to the same bytes
 if [ -z "${EMULATOR-}" ]; then
     train="train --qat $tmp/a --data $tmp/train.bin --validate $tmp/test.bin --epochs 2 --batch 16 --name quarters --no-flip --pad 0
