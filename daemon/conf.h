@@ -37,6 +37,7 @@ struct conf {
     int64_t request_timeout, max_timeout, drain_grace, drain_timeout;
     char *hosts; /* names allowed in Host besides the loopback ones */
     char *admin_token_file;
+    char *tls_certificate, *tls_key; /* PEM files; both or none */
     /* inference */
     char *kernels;
     int64_t workers, threads, max_batch, queue, memory_limit, stall_timeout;

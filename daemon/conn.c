@@ -111,8 +111,8 @@ static void end(struct conn *c, int status, const char *title, const char *name,
             reply, sizeof reply,
             "HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Type: application/problem+json\r\nContent-Length: %d\r\n\r\n%s",
             status, title, n, body);
-        c->swallow = send(c->fd, reply, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL) > 0;
-        c->told = status;
+        c->swallow = !c->is_tls && send(c->fd, reply, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL) > 0;
+        c->told = c->is_tls ? 0 : status;
     }
     c->state = CONN_CLOSED;
     shutdown(c->fd, SHUT_RDWR);

@@ -24,6 +24,7 @@ struct conn {
     struct conn *prev, *next;
     int fd;
     int is_unix, is_loopback; /* the peer */
+    int is_tls;               /* nothing is written past libmicrohttpd */
     int bound_loopback;       /* it came in on an address bound to loopback */
     enum conn_state state;
     int64_t deadline_ms, since_ms;

@@ -19,6 +19,7 @@
 #include "daemon/listen.h"
 #include "daemon/log.h"
 #include "daemon/raw.h"
+#include "daemon/tls.h"
 
 #define FD_RESERVE       32           /* model files, logs, epoll, and a little air */
 #define REFUSED_BODY_MAX (256 * 1024) /* read and dropped to keep the connection of a refused request */
@@ -514,6 +515,7 @@ static void on_connection(void *user, struct MHD_Connection *connection, void **
     struct conn *n = fd >= 0 ? conn_new(&h->conns, fd, peer ? peer->client_addr : NULL, clock_ms() + c->header_timeout) : NULL;
     if (n) {
         n->is_unix = door->listener.is_unix;
+        n->is_tls = h->server->with_tls && !n->is_unix;
         n->bound_loopback = door->listener.is_loopback;
     }
     conf_free(c);
@@ -535,14 +537,21 @@ static int door_open(struct http *h, unsigned connections, struct err *e)
     struct conf *c = h->server->conf;
     struct door *d = &h->doors[h->count - 1];
     unsigned idle = (unsigned)((c->header_timeout > c->idle_timeout ? c->header_timeout : c->idle_timeout) / 1000 + 60);
+    /* A unix socket needs no TLS: who may open it is a matter of its mode. */
+    int tls = h->server->with_tls && !d->listener.is_unix;
+    struct MHD_OptionItem with_tls[] = {{MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)TLS_PRIORITIES},
+                                        {MHD_OPTION_HTTPS_CERT_CALLBACK2, 0, tls_callback()},
+                                        {MHD_OPTION_END, 0, NULL}};
     unsigned per_address = d->listener.is_unix ? 0 : (unsigned)c->max_connections_per_address;
-    d->daemon = MHD_start_daemon(
-        MHD_USE_EPOLL | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_ITC | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL,
-        NULL, on_request, d, MHD_OPTION_EXTERNAL_LOGGER, on_log, h->server, MHD_OPTION_LISTEN_SOCKET, d->listener.fd,
-        MHD_OPTION_CONNECTION_LIMIT, connections, MHD_OPTION_PER_IP_CONNECTION_LIMIT, per_address, MHD_OPTION_CONNECTION_TIMEOUT,
-        idle, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)POOL_BYTES, MHD_OPTION_STRICT_FOR_CLIENT, 1,
-        MHD_OPTION_URI_LOG_CALLBACK, on_line, d, MHD_OPTION_NOTIFY_COMPLETED, on_completed, d, MHD_OPTION_NOTIFY_CONNECTION,
-        on_connection, d, MHD_OPTION_THREAD_STACK_SIZE, (size_t)256 * 1024, MHD_OPTION_END);
+    d->daemon =
+        MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_ITC | MHD_ALLOW_SUSPEND_RESUME |
+                             MHD_USE_ERROR_LOG | (tls ? MHD_USE_TLS : 0),
+                         0, NULL, NULL, on_request, d, MHD_OPTION_EXTERNAL_LOGGER, on_log, h->server, MHD_OPTION_LISTEN_SOCKET,
+                         d->listener.fd, MHD_OPTION_CONNECTION_LIMIT, connections, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
+                         per_address, MHD_OPTION_CONNECTION_TIMEOUT, idle, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)POOL_BYTES,
+                         MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_URI_LOG_CALLBACK, on_line, d, MHD_OPTION_NOTIFY_COMPLETED,
+                         on_completed, d, MHD_OPTION_NOTIFY_CONNECTION, on_connection, d, MHD_OPTION_THREAD_STACK_SIZE,
+                         (size_t)256 * 1024, MHD_OPTION_ARRAY, tls ? with_tls : with_tls + 2, MHD_OPTION_END);
     return d->daemon ? 0 : err_set(e, ERR_INTERNAL, "libmicrohttpd cannot start (%s)", strerror(errno));
 }
 
@@ -588,7 +597,7 @@ int http_start(struct server *s, struct http **out, struct err *e)
         return err_set(e, ERR_MEMORY, "no memory for HTTP");
     h->server = s;
     pthread_mutex_init(&h->conns.lock, NULL);
-    if (open_doors(h, e) < 0)
+    if (server_start_tls(s, e) < 0 || open_doors(h, e) < 0)
         goto failed;
     /* Beyond its limit of descriptors libmicrohttpd spins on accept: stay below it. */
     int64_t limit = s->conf->max_connections;
@@ -680,6 +689,7 @@ void http_stop(struct http *h)
             close(d->listener.fd);
         listen_remove(&d->listener);
     }
+    tls_use(NULL);
     pthread_mutex_destroy(&h->conns.lock);
     free(h);
 }

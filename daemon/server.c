@@ -9,6 +9,7 @@
 
 #include "daemon/listen.h"
 #include "daemon/log.h"
+#include "daemon/tls.h"
 #include "kernels/cpu.h"
 #include "kernels/kernels.h"
 
@@ -54,13 +55,36 @@ static int use_credential(char **value, const char *name, struct err *e)
     return 0;
 }
 
+/* *out: what is configured, NULL for no TLS. */
+static int read_tls(const struct conf *c, struct tls_pair **out, struct err *e)
+{
+    *out = NULL;
+    if (!*c->tls_certificate != !*c->tls_key)
+        return err_set(e, ERR_INPUT, "tls_certificate and tls_key are needed together");
+    return *c->tls_key ? tls_load(c->tls_certificate, c->tls_key, out, e) : 0;
+}
+
+int server_start_tls(struct server *s, struct err *e)
+{
+    struct tls_pair *pair;
+    if (read_tls(s->conf, &pair, e) < 0)
+        return -1;
+    s->with_tls = pair != NULL;
+    tls_use(pair);
+    return 0;
+}
+
 int server_read_conf(const struct server *s, struct conf **out, struct err *e)
 {
     struct conf *c;
+    struct tls_pair *pair;
     if (conf_load(s->conf_path, s->overrides, s->override_count, s->cpus, &c, e) < 0)
         return -1;
-    if (conf_words(c->listen, check_listen, e) < 0 || use_credential(&c->admin_token_file, "admin-token", e) < 0)
+    if (conf_words(c->listen, check_listen, e) < 0 || use_credential(&c->admin_token_file, "admin-token", e) < 0 ||
+        use_credential(&c->tls_certificate, "tls-certificate", e) < 0 || use_credential(&c->tls_key, "tls-key", e) < 0 ||
+        read_tls(c, &pair, e) < 0)
         goto failed;
+    tls_free(pair); /* it was to be tried */
     if (*c->admin_token_file && access(c->admin_token_file, R_OK) < 0) {
         err_set(e, ERR_NOT_FOUND, "admin_token_file %s cannot be read", c->admin_token_file);
         goto failed;
@@ -118,13 +142,19 @@ static int reload(struct server *s, struct err *e)
 {
     struct conf *fresh, *old = s->conf; /* only this thread replaces it */
     char names[512];
+    struct tls_pair *pair = NULL;
     if (server_read_conf(s, &fresh, e) < 0)
         return -1;
-    int waiting = conf_keep_started(fresh, old, names, sizeof names, e);
-    if (waiting < 0 || registry_apply(s->registry, fresh, e) < 0) {
+    int waiting = conf_keep_started(fresh, old, names, sizeof names, e), bad = waiting < 0 || read_tls(fresh, &pair, e) < 0;
+    if (!bad && (pair != NULL) != s->with_tls)
+        bad = err_set(e, ERR_INPUT, "tls_certificate: only a restart switches TLS on or off");
+    if (bad || registry_apply(s->registry, fresh, e) < 0) {
+        tls_free(pair);
         conf_free(fresh);
         return -1;
     }
+    if (pair)
+        tls_use(pair);
     if (waiting)
         log_warning("reloaded, but a restart is needed for: %s", names);
     server_use_conf(s, fresh);

@@ -36,6 +36,7 @@ struct server {
     struct workers *workers;
     struct change *change;
     struct http *http;
+    int with_tls; /* since the start */
 
     atomic_int ready, draining, drain_asked;
     atomic_int inflight; /* requests whose header is read and whose reply is not sent */
@@ -55,6 +56,9 @@ int server_reload(struct server *s, struct err *e);
 
 /* Loads path with the command line's overrides and the standard model when none is given. For start, -t and reload. */
 int server_read_conf(const struct server *s, struct conf **out, struct err *e);
+
+/* Makes the configured certificate the one that connections get. For http_start; reloads do it by themselves. */
+int server_start_tls(struct server *s, struct err *e);
 
 /* Puts the values that can change while running where they act: log, memory limit. */
 void server_use_conf(struct server *s, const struct conf *c);
