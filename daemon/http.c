@@ -130,7 +130,7 @@ const char *request_header(const struct request *r, const char *name)
 
 int request_client_gone(const struct request *r)
 {
-    return conn_gone(r->conn, r->http_11);
+    return conn_gone(r->conn, r->http_11 && !r->conn->is_tls); /* what it asks would be plain text */
 }
 
 static void request_free(struct request *r)
