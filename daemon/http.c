@@ -162,7 +162,8 @@ static void *on_line(void *user, const char *uri, struct MHD_Connection *connect
     r->connection = connection;
     r->conn = c;
     r->uri = strdup(uri);
-    r->reply.oip = c->oip = strncmp(uri, "/v2", 3) == 0 && strchr("/?", uri[3]); /* or the end of the string */
+    r->reply.oip = strncmp(uri, "/v2", 3) == 0 && strchr("/?", uri[3]); /* or the end of the string */
+    c->oip = r->reply.oip;
     /* the first header has had its time since the connection was made */
     int64_t deadline = c->served ? clock_ms() + r->conf->header_timeout : c->deadline_ms;
     if (!r->uri || conn_enter(&h->conns, c, CONN_HEADER, deadline) < 0) {
