@@ -204,6 +204,12 @@ static int count_cpus(void)
     return n > 0 ? n : 1;
 }
 
+#ifdef __SANITIZE_THREAD__ /* which keeps megabytes of its own on each: with less no thread starts */
+#define STACK_BYTES (8 * 1024 * 1024)
+#else
+#define STACK_BYTES (512 * 1024)
+#endif
+
 /* Small stacks, few arenas, and memory that goes back to the system: the machines are small. */
 static void bound_memory(void)
 {
@@ -212,7 +218,7 @@ static void bound_memory(void)
     mallopt(M_MMAP_THRESHOLD, 512 * 1024); /* fixed: left alone it grows with what is freed, and the heap keeps it */
     mallopt(M_TRIM_THRESHOLD, 1024 * 1024);
     if (pthread_attr_init(&a) == 0) {
-        pthread_attr_setstacksize(&a, 512 * 1024);
+        pthread_attr_setstacksize(&a, STACK_BYTES);
         pthread_setattr_default_np(&a);
         pthread_attr_destroy(&a);
     }

@@ -91,6 +91,6 @@ void conv_describe(const struct conv *c, char *text, size_t size);
 
 /* The specification: direct loops over unpacked parameters, no packing, no tiles. fp16 and hybrid sum in float in the order
    kh, kw, i. Every implementation is compared with it: == in int8. */
-void conv_reference(enum precision p, const struct conv_shape *s, const struct conv_params *params, const struct conv_io *io);
+void conv_reference(enum precision pr, const struct conv_shape *s, const struct conv_params *p, const struct conv_io *io);
 
 #endif

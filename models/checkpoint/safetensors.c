@@ -189,8 +189,7 @@ static float to_float(enum st_dtype d, const unsigned char *p)
     case ST_F16:
         return half_to_float(v.u16);
     case ST_BF16:
-        v.bits = (uint32_t)v.u16 << 16; /* the upper half of a float */
-        return v.f32;
+        return (union element){.bits = (uint32_t)v.u16 << 16}.f32; /* the upper half of a float */
     case ST_I64:
         return (float)v.i64;
     case ST_I32:
