@@ -58,6 +58,18 @@ static void rules(void **state)
         {"GET", "/", "HTTP/1.2", "Host: a\n", 0},
         {"GET", "/", "HTTP/01.1", "Host: a\n", 400},
         {"GET", "/", "", "Host: a\n", 400},
+        {"GET", "/", "XTTP/1.1", "Host: a\n", 400},
+        {"GET", "/", "HTTP/:.1", "Host: a\n", 400},
+        {"GET", "/", "HTTP//.1", "Host: a\n", 400},
+        {"GET", "/", "HTTP/1x1", "Host: a\n", 400},
+        {"GET", "/", "HTTP/1./", "Host: a\n", 400},
+        {"GET", "/", "HTTP/1.:", "Host: a\n", 400},
+        {"GET", "/", "HTTP/1.10", "Host: a\n", 400},
+        {"abcdefghijklmnopqrstuvwxyz012345", "/", "HTTP/1.1", "Host: a\n", 0},
+        {"abcdefghijklmnopqrstuvwxyz0123456", "/", "HTTP/1.1", "Host: a\n", 400},
+        {"G[T", "/", "HTTP/1.1", "Host: a\n", 400},
+        {"G{T", "/", "HTTP/1.1", "Host: a\n", 400},
+        {"G~|9T", "/", "HTTP/1.1", "Host: a\n", 0},
         {"G T", "/", "HTTP/1.1", "Host: a\n", 400},
         {"", "/", "HTTP/1.1", "Host: a\n", 400},
         {"CONNECT", "/", "HTTP/1.1", "Host: a\n", 405},
@@ -68,12 +80,31 @@ static void rules(void **state)
         {"GET", "/a\\b", "HTTP/1.1", "Host: a\n", 400},
         {"GET", "/a%00", "HTTP/1.1", "Host: a\n", 400},
         {"GET", "/a%20", "HTTP/1.1", "Host: a\n", 0},
+        {"GET", "/a%0a", "HTTP/1.1", "Host: a\n", 0},
+        {"GET", "/a%", "HTTP/1.1", "Host: a\n", 0},
+        {"GET", "/a%0", "HTTP/1.1", "Host: a\n", 0},
         {"GET", "a", "HTTP/1.1", "Host: a\n", 400},
         {"GET", "*", "HTTP/1.1", "Host: a\n", 400},
         {"OPTIONS", "*", "HTTP/1.1", "Host: a\n", 0},
         {"GET", "http://a/x", "HTTP/1.1", "Host: a\n", 0},
         {"GET", "http://b/x", "HTTP/1.1", "Host: a\n", 400},
         {"GET", "http:///x", "HTTP/1.1", "Host: a\n", 400},
+        {"GET", "http://ab/x", "HTTP/1.1", "Host: a\n", 400},
+        {"GET", "http://a/x", "HTTP/1.0", "", 0},
+        {"GET", "http://a?x", "HTTP/1.1", "Host: a\n", 0},
+        {"GET", "http://a", "HTTP/1.1", "Host: a\n", 0},
+        {"OPTIONS", "/", "HTTP/1.1", "Host: a\n", 0},
+        {"GET", "/", "HTTP/1.1", "Host: A{b\n", 400},
+        {"GET", "/", "HTTP/1.1", "Host: Z9z-._~\n", 0},
+        {"GET", "/", "HTTP/1.1", "Host: a[b]\n", 400},
+        {"GET", "/", "HTTP/1.1", "Host: a;b=c\n", 0},
+        {"GET", "/", "HTTP/1.1", "Host: a<b\n", 400},
+        {"GET", "/", "HTTP/1.1", "Host: [::FFFF:127.0.0.1]\n", 0},
+        {"GET", "/", "HTTP/1.1", "Host: [::G]\n", 400},
+        {"GET", "/", "HTTP/1.1", "Host: [::/]\n", 400},
+        {"GET", "/", "HTTP/1.1", "Host: a:/\n", 400},
+        {"GET", "/", "HTTP/1.1", "Host: a\nX: a\tb\n", 0},
+        {"GET", "/", "HTTP/1.1", "Host: a\nX: a\x7f\n", 400},
         {"GET", "/", "HTTP/1.1", "Host: a\nX Y: 1\n", 400},
         {"GET", "/", "HTTP/1.1", "Host: a\nX : 1\n", 400},
         {"GET", "/", "HTTP/1.1", "Host: a\n: 1\n", 400},
@@ -98,6 +129,7 @@ static void rules(void **state)
         {"POST", "/", "HTTP/1.1", "Host: a\nTransfer-Encoding: chunked\n", 0},
         {"POST", "/", "HTTP/1.1", "Host: a\nTransfer-Encoding: Chunked\n", 0},
         {"POST", "/", "HTTP/1.1", "Host: a\nTransfer-Encoding: gzip, chunked\n", 400},
+        {"POST", "/", "HTTP/1.1", "Host: a\nTransfer-Encoding: deflate\n", 400},
         {"POST", "/", "HTTP/1.1", "Host: a\nTransfer-Encoding: chunked\nTransfer-Encoding: chunked\n", 400},
         {"POST", "/", "HTTP/1.1", "Host: a\nTransfer-Encoding: chunked\nContent-Length: 5\n", 400},
         {"POST", "/", "HTTP/1.0", "Transfer-Encoding: chunked\n", 400},
@@ -125,6 +157,23 @@ static void results(void **state)
     assert_true(g.has_body && g.length == -1 && g.chunked);
     g = check("POST", "/", "HTTP/1.1", "Host: a\nContent-Length: 0\n");
     assert_true(!g.has_body && g.length == 0);
+    /* a NUL in a name, in a host: no string of a test above can hold one */
+    struct guard_request nul = {.method = "GET", .uri = "/", .version = "HTTP/1.0", .header_count = 1};
+    nul.headers[0] = (struct guard_header){"X\0Y", "1", 3, 1};
+    guard_check(&nul, &g);
+    assert_int_equal(g.status, 400);
+    nul.headers[0] = (struct guard_header){"Host", "a\0b", 4, 3};
+    guard_check(&nul, &g);
+    assert_int_equal(g.status, 400);
+    char host[GUARD_HOST_MAX + 1];
+    memset(host, 'a', sizeof host);
+    nul.headers[0] = (struct guard_header){"Host", host, 4, GUARD_HOST_MAX};
+    guard_check(&nul, &g);
+    assert_int_equal(g.status, 400);
+    nul.headers[0].value_len--;
+    guard_check(&nul, &g);
+    assert_int_equal(g.status, 0);
+    assert_int_equal(strlen(g.host), GUARD_HOST_MAX - 1);
     struct guard_request r = {.method = "GET", .uri = "/", .version = "HTTP/1.0", .too_large = 1};
     guard_check(&r, &g);
     assert_int_equal(g.status, 431);
@@ -148,8 +197,20 @@ static void loopback_names(void **state)
                                      "[]",
                                      "0.0.0.0",
                                      "mylocalhost",
-                                     "127.1"};
+                                     "127.1",
+                                     "[::1",
+                                     "x::1]",
+                                     "[x]",
+                                     "[1::1]",
+                                     "[0:0:1::1]",
+                                     "[::1:0:0:1]"};
+    char longest[GUARD_HOST_MAX + 2] = "";
     (void)state;
+    memset(longest, '1', GUARD_HOST_MAX);
+    longest[0] = '[';
+    longest[GUARD_HOST_MAX - 1] = ']';
+    longest[GUARD_HOST_MAX] = '\0';
+    assert_false(guard_is_loopback_name(longest));
     for (size_t i = 0; i < sizeof yes / sizeof yes[0]; i++)
         assert_true(guard_is_loopback_name(yes[i]));
     for (size_t i = 0; i < sizeof no / sizeof no[0]; i++) {
