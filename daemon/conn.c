@@ -73,7 +73,7 @@ int conn_enter(struct conns *all, struct conn *c, enum conn_state state, int64_t
         c->deadline_ms = deadline_ms;
         c->since_ms = clock_ms();
         c->served |= state == CONN_REPLY;
-        c->looked = 0;
+        c->looked = c->ended = 0;
         if (state == CONN_WORK)
             atomic_store(&c->asked, 0);
         rc = 0;
@@ -159,11 +159,14 @@ static int is_over(const struct conns *all, struct conn *c, int64_t now_ms)
 }
 
 /* The client went away in the middle of its request, which libmicrohttpd does not always notice before a deadline: all that
-   came was read, and nothing more will. */
-static int is_cut(const struct conn *c)
+   came was read, and nothing more will. Looked at twice, because what was read last may be the end of the request, on its way to
+   the next state. */
+static int is_cut(struct conn *c)
 {
     char byte;
-    return (c->state == CONN_HEADER || c->state == CONN_BODY) && recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+    if ((c->state != CONN_HEADER && c->state != CONN_BODY) || recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) != 0)
+        return 0;
+    return c->ended++ > 0;
 }
 
 int conns_reap(struct conns *all, int64_t now_ms)

@@ -31,6 +31,7 @@ struct conn {
     atomic_int oip;   /* the request's path is one of the Open Inference Protocol: see reply.h */
     int served;       /* a reply was sent: what it waits for is another request */
     int looked;       /* for the end of the client's half, in this state */
+    int ended;        /* looks in this state, while a request comes, that found its end */
     int swallow;      /* see conn_swallow */
     int told;         /* see conn_told */
     atomic_int asked; /* in this request: see conn_gone */

@@ -122,6 +122,39 @@ static void cannot_be_asked(void **state)
     end(c, peer);
 }
 
+/* Looks of the reaper, far from any deadline, until it closes something; most: how many at most. */
+static int looks_until_closed(int most)
+{
+    const unsigned before = all.rounds;
+    while (all.rounds - before < (unsigned)most)
+        if (conns_reap(&all, 0))
+            break;
+    return (int)(all.rounds - before);
+}
+
+static void cut(void **state)
+{
+    int peer;
+    (void)state;
+    struct conn *c = tcp(&peer);
+    assert_int_equal(conn_enter(&all, c, CONN_BODY, INT64_MAX), 0);
+    assert_int_equal(looks_until_closed(50), 50); /* slow, but there */
+    shutdown(peer, SHUT_WR);
+    usleep(2000);
+    const int first = looks_until_closed(50);
+    assert_in_range(first, 2, 49); /* gone, but not at the first look: that may have been the end of a whole body */
+    assert_int_equal(conn_enter(&all, c, CONN_WORK, 0), -1);
+    end(c, peer);
+    c = tcp(&peer);
+    shutdown(peer, SHUT_WR);
+    usleep(2000);
+    for (int i = 0; i < 20; i++) { /* a whole request between any two looks */
+        assert_int_equal(conn_enter(&all, c, CONN_BODY, INT64_MAX), 0);
+        assert_int_equal(conns_reap(&all, 0), 0);
+    }
+    end(c, peer);
+}
+
 static void unix_socket(void **state)
 {
     int fds[2];
@@ -142,7 +175,8 @@ static void unix_socket(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(waiting), cmocka_unit_test(half_closed), cmocka_unit_test(closed),
-                                       cmocka_unit_test(cannot_be_asked), cmocka_unit_test(unix_socket)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(waiting), cmocka_unit_test(half_closed),
+                                       cmocka_unit_test(closed),  cmocka_unit_test(cannot_be_asked),
+                                       cmocka_unit_test(cut),     cmocka_unit_test(unix_socket)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
