@@ -110,7 +110,7 @@ element "$other" >"$tmp/other"
 binary '{"inputs":[{"name":"image","shape":[1],"datatype":"BYTES","parameters":{"binary_data_size":'"$(size "$tmp/photo")"'}}],"outputs":[{"name":"probabilities","parameters":{"classification":2}}]}' \
     "$tmp/photo"
 expect "a binary image" 200 $m/infer -H "$header" -H 'Content-Type: application/octet-stream' --data-binary "@$tmp/request"
-match "a binary image: classes as value:index:label" '"datatype":"BYTES","shape":\[1,2\],"data":\["0\.9433[0-9]*:8:ship","0\.0154[0-9]*:0:airplane"\]' "$body"
+match "a binary image: classes as value:index:label" '"datatype":"BYTES","shape":\[1,2\],"data":\["0\.9[0-9]*:8:ship","0\.0[0-9]*:[0-9]:[a-z]*"\]' "$body"
 expect "the same in chunks" 200 $m/infer -H "$header" -H 'Transfer-Encoding: chunked' --data-binary "@$tmp/request"
 binary '{"inputs":[{"name":"image","shape":[3],"datatype":"BYTES","parameters":{"binary_data_size":'"$(cat "$tmp/photo" "$tmp/other" "$tmp/photo" | wc -c | tr -d ' ')"'}}],"parameters":{"binary_data_output":true,"priority":1},"outputs":[{"name":"logits","parameters":{"binary_data":false}},{"name":"probabilities","parameters":{"classification":1}}]}' \
     "$tmp/photo" "$tmp/other" "$tmp/photo"
