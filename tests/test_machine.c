@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -153,14 +154,29 @@ static void nonsense(void **state)
     assert_string_equal(frequencies(), "3:1000000 ");
 }
 
+static void *wait_for(void *gate)
+{
+    pthread_mutex_lock(gate);
+    pthread_mutex_unlock(gate);
+    return NULL;
+}
+
 static void process(void **state)
 {
-    struct process p;
+    struct process p, with_another;
+    pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+    pthread_t thread;
     (void)state;
     process_read(&p);
+    pthread_mutex_lock(&gate);
+    assert_int_equal(pthread_create(&thread, NULL, wait_for, &gate), 0);
+    process_read(&with_another);
+    pthread_mutex_unlock(&gate);
+    pthread_join(thread, NULL);
     assert_true(p.cpu_seconds >= 0 && p.max_fds > 0 && p.virtual_max_bytes > 0);
     if (p.rss_bytes) { /* /proc is there */
-        assert_true(p.open_fds >= 3 && p.threads == 1);
+        assert_true(p.open_fds >= 3 && p.threads >= 1); /* an emulator has threads of its own */
+        assert_int_equal(with_another.threads, p.threads + 1);
         assert_true(p.virtual_bytes >= p.rss_bytes && p.peak_rss_bytes >= p.rss_bytes);
     }
     long long before = p.heap_bytes;
