@@ -34,12 +34,12 @@ out=$(cat "$tmp/out")
 match "top: who" "^resnetd [0-9.]+ at $url   up 0:0[0-9]:[0-9]{2}   kernels [a-z0-9_]+$" "$out"
 match "top: rates" '^requests   [0-9.]*[1-9][0-9.]* /s   images [0-9.]*[1-9][0-9.]* /s   refused 0\.0 /s   in flight [0-9]+   connections [0-9]+$' "$out"
 match "top: queue" '^queue      \[[#.]{20}\] [0-9]+ of 32$' "$out"
-match "top: memory" '^memory     \[#+\.+\] [0-9.]+ MB of 67\.1 MB admitted, ([0-9.]+ MB|-) resident$' "$out"
+match "top: memory" '^memory     \[#+\.+\] [0-9.]+ [kM]B of 67\.1 MB admitted, ([0-9.]+ MB|-) resident$' "$out"
 match "top: machine" '^machine    cpu [0-9]+ %   48\.3 C   1\.50 GHz$' "$out"
 for stage in queue decode preprocess inference /predict; do
     match "top: $stage" "^$stage +[0-9.]*[1-9][0-9.]* +[0-9.]+ +[0-9.]+$" "$out"
 done
-match "top: the model" '^m +int8 +[0-9.]+ +[0-9.]+ MB  fp16$' "$out"
+match "top: the model" '^m +int8 +[0-9.]+ +[0-9.]+ [kM]B  fp16$' "$out"
 no_match "top: nothing for a terminal in a pipe" "$(printf '\033')" "$out"
 
 resnetctl top --url "unix:$tmp/socket" --once --json >"$tmp/out" 2>"$tmp/err"
