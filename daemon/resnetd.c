@@ -322,36 +322,13 @@ static int start(struct server *s, struct err *e)
 {
     int64_t begin = clock_us();
     s->kernels = kernels_pick(cpu_features(), s->conf->kernels);
-    s->metrics = metrics_new();
-    s->registry = registry_new(&s->budget, s->kernels, (int)s->conf->threads);
-    s->queue = queue_new((int)s->conf->queue);
-    if (!s->metrics || !s->registry || !s->queue)
-        return err_set(e, ERR_MEMORY, "no memory to start");
-    if (registry_apply(s->registry, s->conf, e) < 0 || workers_start(s, &s->workers, e) < 0 ||
-        change_start(s, &s->change, e) < 0 || http_start(s, &s->http, e) < 0)
+    if (server_start(s, e) < 0)
         return -1;
-    atomic_store(&s->ready, 1);
     notify_ready();
     log_info("%s in %.1f ms: %lld workers of %lld threads, kernels %s, memory limit %zu MB",
              registry_ready(s->registry, NULL) == 0 ? "ready" : "started, but not ready,", (double)(clock_us() - begin) / 1000,
              (long long)s->conf->workers, (long long)s->conf->threads, s->kernels->name, atomic_load(&s->budget.limit) >> 20);
     return 0;
-}
-
-/* HTTP ends when nothing is suspended any more, and until then clients that linger may ask about workers and changes. */
-static void stop(struct server *s)
-{
-    if (s->queue)
-        queue_close(s->queue);
-    workers_stop(s->workers);
-    change_stop(s->change);
-    http_stop(s->http);
-    change_free(s->change);
-    workers_free(s->workers);
-    registry_free(s->registry);
-    queue_free(s->queue);
-    metrics_free(s->metrics);
-    conf_free(s->conf);
 }
 
 static int run(struct server *s)
@@ -367,13 +344,13 @@ static int run(struct server *s)
     server_use_conf(s, s->conf);
     if (start(s, &e) < 0) {
         log_error("cannot start: %s", e.text);
-        stop(s);
+        server_stop(s);
         return EXIT_FAILED;
     }
     serve(s);
     if (drain(s) < 0)
         _exit(EXIT_FAILED); /* a worker is stuck: nothing can be freed under it */
-    stop(s);
+    server_stop(s);
     log_info("stopped");
     return 0;
 }
@@ -382,8 +359,7 @@ int main(int argc, char **argv)
 {
     struct options o = {0};
     struct conf_override overrides[OVERRIDES_MAX];
-    struct server s = {.conf_lock = PTHREAD_MUTEX_INITIALIZER,
-                       .decoding = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP};
+    struct server s = {.conf_lock = PTHREAD_MUTEX_INITIALIZER, .decoding = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP};
     struct stat st;
     struct err e;
     bound_memory();

@@ -45,6 +45,13 @@ struct server {
     double started_unix; /* for process_start_time_seconds */
 };
 
+/* Makes the parts and opens the doors, models loaded before; kernels, conf, budget.limit and the locks are set by the caller.
+   -1: ERR_* of the part that could not; server_stop takes away those that could. */
+int server_start(struct server *s, struct err *e);
+
+/* Ends what server_start began, and conf. No request may be in work that will not end. */
+void server_stop(struct server *s);
+
 /* 0 when requests are answered: models loaded, their self-tests passed, not stopping; else -1 with the reason. */
 int server_ready(struct server *s, struct err *e);
 

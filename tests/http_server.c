@@ -10,10 +10,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "daemon/change.h"
 #include "daemon/http.h"
 #include "daemon/log.h"
-#include "daemon/worker.h"
 #include "kernels/cpu.h"
 #include "kernels/kernels.h"
 
@@ -47,14 +45,8 @@ static int start(struct http_server *h, const char *conf, struct err *e)
     log_setup(LOG_LEVEL_ERROR, LOG_TEXT, LOG_PREFIX_OFF);
     atomic_store(&s->budget.limit, (size_t)64 << 20);
     s->kernels = kernels_pick(cpu_features(), "auto");
-    s->metrics = metrics_new();
-    s->registry = registry_new(&s->budget, s->kernels, 1);
-    s->queue = queue_new((int)s->conf->queue);
-    if (!s->metrics || !s->registry || !s->queue)
-        return err_set(e, ERR_MEMORY, "no memory");
-    if (workers_start(s, &s->workers, e) < 0 || change_start(s, &s->change, e) < 0 || http_start(s, &s->http, e) < 0)
+    if (server_start(s, e) < 0)
         return -1;
-    atomic_store(&s->ready, 1);
     return pthread_create(&h->house, NULL, keep_house, h) == 0 ? 0 : err_set(e, ERR_MEMORY, "no thread");
 }
 
@@ -81,19 +73,9 @@ struct http_server *http_server_start(const char *conf)
 
 void http_server_stop(struct http_server *h)
 {
-    struct server *s = &h->server;
     atomic_store(&h->stop, 1);
     pthread_join(h->house, NULL);
-    queue_close(s->queue);
-    workers_stop(s->workers);
-    change_stop(s->change);
-    http_stop(s->http);
-    change_free(s->change);
-    workers_free(s->workers);
-    registry_free(s->registry);
-    queue_free(s->queue);
-    metrics_free(s->metrics);
-    conf_free(s->conf);
+    server_stop(&h->server);
     rmdir(h->dir);
     free(h);
 }
