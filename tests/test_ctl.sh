@@ -4,42 +4,9 @@
 # test_ctl.sh - resnetctl from end to end: import, inspect, quantize, run, eval and bench on a small network and noise made here; then
 # the bundled model and real checkpoints where they are. Wrong usage, failures and JSON fields are checked on the way.
 
-LC_ALL=C
-export LC_ALL
-src=${srcdir:-.}
+# shellcheck source=tests/ctl.sh
+. "${srcdir:-.}/tests/ctl.sh"
 data=${RESNETD_DATA:-$src/../shared/data}
-tmp=$(mktemp -d "${TMPDIR:-/tmp}/test_ctl.XXXXXX") || exit 99
-trap 'rm -rf "$tmp"' EXIT
-trap 'exit 99' HUP INT TERM
-bad=0
-
-ctl() {
-    # shellcheck disable=SC2086 # the emulator comes with its options
-    ${EMULATOR-} "${builddir:-.}/resnetctl" "$@"
-}
-
-complain() {
-    echo "FAIL: $*"
-    bad=$((bad + 1))
-}
-
-# expect STATUS ARGUMENTS...: runs resnetctl, leaves its output in $tmp/out and $tmp/err
-expect() {
-    want=$1
-    shift
-    ctl "$@" >"$tmp/out" 2>"$tmp/err"
-    got=$?
-    grep -q 'Sanitizer\|runtime error' "$tmp/err" && complain "resnetctl $*: $(grep -m 1 'Sanitizer\|runtime error' "$tmp/err")"
-    [ $got -eq "$want" ] && return 0
-    complain "resnetctl $*: exit status $got, expected $want"
-    head -n 5 "$tmp/err"
-    return 1
-}
-
-# says TEXT: the last error names it
-says() {
-    grep -q -- "$1" "$tmp/err" || complain "the error does not say '$1': $(head -n 1 "$tmp/err")"
-}
 
 # fields NAME...: the last output is JSON with these fields
 fields() {
@@ -49,16 +16,6 @@ fields() {
     if command -v jq >/dev/null; then
         jq . "$tmp/out" >/dev/null || complain "the output is not JSON"
     fi
-}
-
-# values NAME: every value of that field in the last JSON output, one per line
-values() {
-    sed -n "s/^[[:space:]]*\"$1\":[[:space:]]*\"\{0,1\}\([^\",]*\)\"\{0,1\},\{0,1\}\$/\1/p" "$tmp/out"
-}
-
-# at_least WHAT VALUE LIMIT
-at_least() {
-    awk -v v="$2" -v l="$3" 'BEGIN { exit !(v != "" && v != "null" && v + 0 >= l) }' || complain "$1 is ${2:-missing}, expected at least $3"
 }
 
 # ---- a small checkpoint: a CIFAR ResNet-8 with 4, 8 and 16 channels and option-A shortcuts

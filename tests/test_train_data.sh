@@ -4,23 +4,9 @@
 # test_train_data.sh - what resnetctl train makes of its data: every form of the same images gives the same training, better copies
 # take the place of others, and what is damaged is named before anything is written.
 
-LC_ALL=C
-export LC_ALL
-src=$(cd "${srcdir:-.}" && pwd) || exit 99
-tmp=$(mktemp -d "${TMPDIR:-/tmp}/test_train_data.XXXXXX") || exit 99
-pid=
-trap '[ -z "$pid" ] || kill -9 $pid 2>/dev/null; rm -rf "$tmp"' EXIT
-trap 'exit 99' HUP INT TERM
-bad=0
-
-complain() {
-    echo "FAIL: $*"
-    bad=$((bad + 1))
-}
-
-equal() {
-    [ "$2" = "$3" ] || complain "$1: '$2' and '$3'"
-}
+# shellcheck source=tests/ctl.sh
+. "${srcdir:-.}/tests/ctl.sh"
+src=$(cd "$src" && pwd) || exit 99
 
 echo '{"color":"RGB","resize":{"side":"exact","width":8,"height":8,"filter":"bilinear"},"crop":null,"scale":255,"mean":[0.3,0.3,0.3],"std":[0.2,0.2,0.2]}' \
     >"$tmp/small.json"
@@ -29,21 +15,15 @@ preprocess="--preprocess $tmp/small.json"
 
 # train STATUS OPTIONS...: one short training to $tmp/x
 train() {
-    want=$1
+    status=$1
     shift
     rm -rf "$tmp/x"
     # shellcheck disable=SC2086
-    ${EMULATOR-} "${builddir:-.}/resnetctl" train --arch resnet8 $preprocess --batch 4 --epochs 1 --lr 0.01 --threads 1 \
-        -o "$tmp/x" "$@" >"$tmp/out" 2>"$tmp/err"
-    got=$?
-    grep -q 'Sanitizer\|runtime error' "$tmp/err" && complain "train $*: $(grep -m 1 'Sanitizer\|runtime error' "$tmp/err")"
-    if [ $got -ne "$want" ]; then
-        complain "train $*: exit status $got, expected $want"
-        head -n 5 "$tmp/err"
-    fi
-    [ "$want" -eq 0 ] || [ ! -e "$tmp/x" ] || complain "train $*: it failed and left $(ls "$tmp/x")"
+    expect "$status" train --arch resnet8 $preprocess --batch 4 --epochs 1 --lr 0.01 --threads 1 -o "$tmp/x" "$@"
+    [ "$status" -eq 0 ] || [ ! -e "$tmp/x" ] || complain "train $*: it failed and left $(ls "$tmp/x")"
 }
 
+# says TEXT: as it stands, for it holds paths
 says() {
     grep -qF -- "$1" "$tmp/err" || complain "the error does not say '$1': $(head -n 1 "$tmp/err")"
 }
@@ -55,7 +35,7 @@ course() {
 
 # The names of the classes of the last model.
 labels() {
-    ${EMULATOR-} "${builddir:-.}/resnetctl" inspect "$tmp/x/fp32.safetensors" --json >"$tmp/inspect"
+    ctl inspect "$tmp/x/fp32.safetensors" --json >"$tmp/inspect"
     tr -d '\n\t ' <"$tmp/inspect" | sed 's/.*"labels":\[\([^]]*\)\].*/\1/; s/"//g'
 }
 

@@ -5,54 +5,8 @@
 # also after kill -9 and --resume, and what a signal leaves behind. Images are made here: four classes, each a bright quarter of
 # the picture in a colour of chance, in noise.
 
-LC_ALL=C
-export LC_ALL
-src=${srcdir:-.}
-tmp=$(mktemp -d "${TMPDIR:-/tmp}/test_training.XXXXXX") || exit 99
-pid=
-trap '[ -z "$pid" ] || kill -9 $pid 2>/dev/null; rm -rf "$tmp"' EXIT
-trap 'exit 99' HUP INT TERM
-bad=0
-
-ctl() {
-    # shellcheck disable=SC2086 # the emulator comes with its options
-    ${EMULATOR-} "${builddir:-.}/resnetctl" "$@"
-}
-
-complain() {
-    echo "FAIL: $*"
-    bad=$((bad + 1))
-}
-
-# expect STATUS ARGUMENTS...: runs resnetctl, leaves its output in $tmp/out and $tmp/err
-expect() {
-    want=$1
-    shift
-    ctl "$@" >"$tmp/out" 2>"$tmp/err"
-    got=$?
-    grep -q 'Sanitizer\|runtime error' "$tmp/err" && complain "resnetctl $*: $(grep -m 1 'Sanitizer\|runtime error' "$tmp/err")"
-    [ $got -eq "$want" ] && return 0
-    complain "resnetctl $*: exit status $got, expected $want"
-    head -n 5 "$tmp/err"
-    return 1
-}
-
-says() {
-    grep -q -- "$1" "$tmp/err" || complain "the error does not say '$1': $(head -n 1 "$tmp/err")"
-}
-
-# values NAME: every value of that field in the last JSON output, one per line
-values() {
-    sed -n "s/^[[:space:]]*\"$1\":[[:space:]]*\"\{0,1\}\([^\",]*\)\"\{0,1\},\{0,1\}\$/\1/p" "$tmp/out"
-}
-
-at_least() {
-    awk -v v="$2" -v l="$3" 'BEGIN { exit !(v != "" && v != "null" && v + 0 >= l) }' || complain "$1 is ${2:-missing}, expected at least $3"
-}
-
-equal() {
-    [ "$2" = "$3" ] || complain "$1: $2 and $3"
-}
+# shellcheck source=tests/ctl.sh
+. "${srcdir:-.}/tests/ctl.sh"
 
 # same A B: files with the same bytes
 same() {
