@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -31,19 +32,54 @@ static int open_directory(const char *path, const char **base, struct err *e)
     return fd;
 }
 
-/* Gives the file a name that nobody uses; another process's or a killed one's file is passed by. from: a path of the file if it
-   has none in dir yet, else NULL and the file is made. -1, or a descriptor (0 with from). */
+/* 1 when the open file is the one of that name. */
+static int has_name(const struct output *o, int fd)
+{
+    struct stat open, named;
+    return fstat(fd, &open) == 0 && fstatat(o->dir, o->temporary, &named, AT_SYMLINK_NOFOLLOW) == 0 &&
+           open.st_dev == named.st_dev && open.st_ino == named.st_ino;
+}
+
+/* Every writer holds a lock on its file as long as it is at work, and who is killed loses it: a file that can be locked is what a
+   killed one left. With the lock, and the name still that file's, nobody else takes it away or puts another in its place. */
+static void remove_stale(const struct output *o)
+{
+    int fd = openat(o->dir, o->temporary, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0 && has_name(o, fd))
+        unlinkat(o->dir, o->temporary, 0);
+    close(fd);
+}
+
+/* A new file of that name, locked; -1 with errno EEXIST when another got it. */
+static int make_locked(const struct output *o)
+{
+    int fd = openat(o->dir, o->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644);
+    if (fd < 0)
+        return -1;
+    flock(fd, LOCK_EX | LOCK_NB); /* where there are no locks there is nothing to lose */
+    if (has_name(o, fd))
+        return fd;
+    close(fd);
+    errno = EEXIST;
+    return -1;
+}
+
+/* Gives the file a name that no other writer uses; what a killed one left is removed. from: a path of the file if it has none in
+   dir yet, else NULL and the file is made. -1, or a descriptor (0 with from). */
 static int name_temporary(struct output *o, const char *from, struct err *e)
 {
     for (int i = 0; i < 1000; i++) {
-        snprintf(o->temporary, sizeof o->temporary, ".resnetd-%ld-%d.tmp", (long)getpid(), i);
-        int fd = from ? linkat(AT_FDCWD, from, o->dir, o->temporary, AT_SYMLINK_FOLLOW)
-                      : openat(o->dir, o->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644);
+        snprintf(o->temporary, sizeof o->temporary, ".resnetd-%d.tmp", i);
+        remove_stale(o);
+        int fd = from ? linkat(AT_FDCWD, from, o->dir, o->temporary, AT_SYMLINK_FOLLOW) : make_locked(o);
         if (fd >= 0)
             return fd;
         if (errno != EEXIST) {
+            err_set(e, ERR_IO, "%s", strerror(errno));
             o->temporary[0] = '\0';
-            return err_set(e, ERR_IO, "%s", strerror(errno));
+            return -1;
         }
     }
     o->temporary[0] = '\0';
@@ -64,8 +100,10 @@ static int open_nameless(int dir)
     if (fd < 0)
         return -1;
     descriptor_path(fd, path);
-    if (access(path, F_OK) == 0)
+    if (access(path, F_OK) == 0) {
+        flock(fd, LOCK_EX | LOCK_NB);
         return fd;
+    }
     close(fd);
     return -1;
 }
@@ -109,13 +147,12 @@ int output_end(struct output *o, int result, struct err *e)
         descriptor_path(o->fd, path);
         result = name_temporary(o, path, e);
     }
-    if (close(o->fd) < 0 && result == 0)
-        result = err_set(e, ERR_IO, "%s", strerror(errno));
     if (result == 0 && renameat(o->dir, o->temporary, o->dir, o->base) < 0)
         result = err_set(e, ERR_IO, "%s", strerror(errno));
     if (result < 0 && o->temporary[0])
         unlinkat(o->dir, o->temporary, 0);
-    else if (result == 0 && fsync(o->dir) < 0 && errno != EINVAL && errno != ENOTSUP) /* some file systems sync no directories */
+    close(o->fd); /* the lock lasts as long as the name; fsync has said whether the bytes are there */
+    if (result == 0 && fsync(o->dir) < 0 && errno != EINVAL && errno != ENOTSUP) /* some file systems sync no directories */
         result = err_set(e, ERR_IO, "written, but its directory could not be synced: %s", strerror(errno));
     close(o->dir);
     return result;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// output.h - a file that is there whole or not at all: written without a name (or, where there is no such thing, under another one) in
-// its directory, synced, then renamed.
+// output.h - a file that is there whole or not at all: written without a name (or, where there is no such thing, under another
+// one) in its directory, synced, then renamed. What a killed writer left under that other name, the next one in the directory
+// removes.
 
 #ifndef MODELS_OUTPUT_H
 #define MODELS_OUTPUT_H
@@ -12,7 +13,7 @@
 
 struct output {
     int dir, fd;
-    const char *base; /* borrowed from the path */
+    const char *base;   /* borrowed from the path */
     char temporary[64]; /* empty while the file has no name */
 };
 

@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -78,8 +79,34 @@ static void killed(void **state)
         skip();
 }
 
+/* What a killed writer left in the last moment goes with the next write; what one at work has does not. */
+static void left_behind(void **state)
+{
+    char *dir = files_make_dir(), *path = strdup(files_path(dir, "file"));
+    (void)state;
+    files_write(dir, ".resnetd-0.tmp", "whole", 5);
+    write_text(path, "new", 0, 0);
+    assert_int_equal(files_count(dir), 1);
+
+    files_write(dir, ".resnetd-0.tmp", "at work", 7);
+    const int at_work = open(files_path(dir, ".resnetd-0.tmp"), O_RDONLY | O_CLOEXEC);
+    assert_int_equal(flock(at_work, LOCK_EX), 0);
+    write_text(path, "newer", 0, 0);
+    holds(path, "newer");
+    holds(files_path(dir, ".resnetd-0.tmp"), "at work");
+    close(at_work);
+
+    assert_int_equal(unlink(files_path(dir, ".resnetd-0.tmp")), 0);
+    assert_int_equal(symlink("file", files_path(dir, ".resnetd-0.tmp")), 0); /* not ours */
+    write_text(path, "newest", 0, 0);
+    holds(path, "newest");
+    assert_int_equal(files_count(dir), 2);
+    free(path);
+    files_remove_dir(dir);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(whole_or_not), cmocka_unit_test(killed)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(whole_or_not), cmocka_unit_test(killed), cmocka_unit_test(left_behind)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
