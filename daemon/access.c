@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "daemon/conn.h"
-#include "daemon/http.h"
+#include "daemon/request.h"
 #include "daemon/log.h"
 
 #define TOKEN_MAX 512

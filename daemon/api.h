@@ -12,7 +12,7 @@
 struct request;
 
 /* Fills request->reply at once, or hands the request on (queue, change) and returns API_PENDING; whoever has it then calls
-   http_resume when the reply is there. */
+   request_resume when the reply is there. */
 enum api_state { API_DONE, API_PENDING };
 typedef enum api_state api_fn(struct request *r);
 

@@ -4,7 +4,7 @@
 
 #include "daemon/api_routes.h"
 #include "daemon/change.h"
-#include "daemon/http.h"
+#include "daemon/request.h"
 #include "daemon/log.h"
 
 static void reload(struct request *r)

@@ -7,7 +7,7 @@
 #include "daemon/access.h"
 #include "daemon/api_routes.h"
 #include "daemon/conn.h"
-#include "daemon/http.h"
+#include "daemon/request.h"
 #include "daemon/worker.h"
 
 static enum api_state ok(struct request *r)

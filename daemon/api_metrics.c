@@ -6,6 +6,7 @@
 
 #include "daemon/api_routes.h"
 #include "daemon/http.h"
+#include "daemon/request.h"
 #include "daemon/process.h"
 #include "daemon/worker.h"
 

@@ -3,7 +3,7 @@
 // api_openapi.c - GET /openapi.json.
 
 #include "daemon/api_routes.h"
-#include "daemon/http.h"
+#include "daemon/request.h"
 #include "daemon/openapi.h"
 
 enum api_state api_openapi(struct request *r)

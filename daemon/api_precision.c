@@ -9,7 +9,7 @@
 #include "daemon/api_routes.h"
 #include "daemon/change.h"
 #include "daemon/clock.h"
-#include "daemon/http.h"
+#include "daemon/request.h"
 #include "daemon/log.h"
 #include "daemon/query.h"
 #include "models/json.h"

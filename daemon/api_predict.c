@@ -3,7 +3,7 @@
 // api_predict.c - POST /predict: reads the parameters, takes a reference on the model, hands the request to the queue.
 
 #include "daemon/api_routes.h"
-#include "daemon/http.h"
+#include "daemon/request.h"
 #include "daemon/predict.h"
 #include "daemon/query.h"
 

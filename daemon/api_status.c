@@ -13,6 +13,7 @@
 #include "daemon/api_routes.h"
 #include "daemon/clock.h"
 #include "daemon/http.h"
+#include "daemon/request.h"
 #include "daemon/process.h"
 #include "daemon/worker.h"
 

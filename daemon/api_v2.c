@@ -9,7 +9,7 @@
 
 #include "daemon/api_routes.h"
 #include "daemon/api_v2.h"
-#include "daemon/http.h"
+#include "daemon/request.h"
 #include "daemon/oip.h"
 
 enum api_state api_v2_server(struct request *r)

@@ -8,7 +8,7 @@
 
 #include "daemon/api_routes.h"
 #include "daemon/api_v2.h"
-#include "daemon/http.h"
+#include "daemon/request.h"
 #include "daemon/oip.h"
 
 struct infer {

@@ -4,7 +4,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#include "daemon/http.h"
+#include "daemon/request.h"
 #include "daemon/log.h"
 #include "daemon/notify.h"
 
@@ -42,7 +42,7 @@ static void *run(void *user)
             continue;
         if (t->request) {
             t->fn(t->request);
-            http_resume(t->request);
+            request_resume(t->request);
         } else {
             reload(c->server);
         }

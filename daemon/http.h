@@ -1,65 +1,12 @@
 // SPDX-License-Identifier: MIT
 //
-// http.h - libmicrohttpd set up, and the life of a request: header, guard, body within limits, route, reply.
-//
-// One thread per listening address parses and collects. A request that needs work is suspended, handed on, and resumed with its
-// reply; its struct is made when its first line arrives and freed when libmicrohttpd says that it is over, whatever happened.
+// http.h - libmicrohttpd set up: the doors that clients come in by, and how they are shut. What happens to a request is in
+// request.h.
 
 #ifndef DAEMON_HTTP_H
 #define DAEMON_HTTP_H
 
-#include <stddef.h>
-#include <stdint.h>
-
-#include "daemon/api.h"
-#include "daemon/guard.h"
-#include "daemon/job.h"
-#include "daemon/reply.h"
-#include "daemon/log.h"
 #include "daemon/server.h"
-#include "daemon/trace.h"
-
-struct MHD_Connection;
-struct conn;
-
-#define REQUEST_ID_MAX     64
-#define CONTENT_TYPE_MAX   256
-#define REQUEST_VALUES_MAX 64    /* of a JSON body, of which three are meant */
-#define BODY_PIECES_MAX    65536 /* of a chunked body: small chunks are a way to burn CPU */
-
-/* What POST /predict was asked for; filled by api_predict.c, used by predict.c. */
-struct predict {
-    long top_k;
-    double threshold;
-    long logits;
-};
-
-struct request {
-    struct server *server;
-    struct conf *conf; /* a reference: the configuration this request began with */
-    struct MHD_Connection *connection;
-    struct conn *conn;
-    char *uri; /* raw target */
-    char method[33];
-    int http_11; /* 0: an older client, which knows no interim replies */
-    int phase;
-    struct guard_result guard;
-    const struct route *route;
-    struct api_parts parts; /* of the path */
-    char id[REQUEST_ID_MAX + 1];
-    struct trace trace;
-    char content_type[CONTENT_TYPE_MAX]; /* "" when absent */
-
-    uint8_t *body;
-    size_t body_len, body_cap; /* body_cap bytes are reserved in the budget */
-    int pieces;
-    size_t received; /* bytes of a body that was read and dropped */
-
-    int64_t started_us; /* end of the header */
-    struct predict predict;
-    struct job job;
-    struct reply reply;
-};
 
 /* Listens and answers. Needs server->conf and everything a route uses. */
 int http_start(struct server *s, struct http **out, struct err *e);
@@ -74,21 +21,5 @@ int http_close_idle(struct http *h);
 int http_connections(struct http *h);
 
 void http_stop(struct http *h); /* no request may be suspended any more; NULL is fine */
-
-/* The reply is in request->reply: libmicrohttpd sends it. The request is no longer the caller's. */
-void http_resume(struct request *r);
-
-/* What a log line and an exemplar say of where the request comes from; borrowed from it. */
-struct origin request_origin(const struct request *r);
-void request_log(const struct request *r, enum log_level level, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-
-/* Frees the body and gives its bytes back. */
-void request_drop_body(struct request *r);
-
-/* 1 when the client of a suspended request has hung up. */
-int request_client_gone(const struct request *r);
-
-/* A header's value, NULL when absent. Only before the request is handed on. */
-const char *request_header(const struct request *r, const char *name);
 
 #endif

@@ -7,7 +7,7 @@
 
 #include "daemon/clock.h"
 #include "daemon/estimate.h"
-#include "daemon/http.h"
+#include "daemon/request.h"
 #include "daemon/log.h"
 #include "daemon/worker.h"
 
@@ -151,13 +151,13 @@ static int wanted(struct request *r, const char *where)
 void job_refuse(struct request *r, const struct err *e)
 {
     tell(r, e);
-    http_resume(r);
+    request_resume(r);
 }
 
 void job_expire(struct request *r)
 {
     tell_late(r, "while the request was waiting");
-    http_resume(r);
+    request_resume(r);
 }
 
 /* ---- the way of an input ---- */
@@ -178,7 +178,7 @@ int job_open(struct request *r)
         }
         tell(r, &e);
     }
-    http_resume(r);
+    request_resume(r);
     return 0;
 }
 
@@ -296,7 +296,7 @@ int job_compute(struct request *r, int index, struct session *s, uint8_t *rgb)
     if (atomic_fetch_sub(&j->left, 1) == 1) {
         if (!atomic_load(&j->failed) && !late(r, "while the image was computed"))
             j->kind->reply(r);
-        http_resume(r);
+        request_resume(r);
     }
     return ran;
 }

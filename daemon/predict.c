@@ -7,7 +7,7 @@
 
 #include "daemon/base64.h"
 #include "daemon/clock.h"
-#include "daemon/http.h"
+#include "daemon/request.h"
 #include "daemon/multipart.h"
 #include "models/json.h"
 

@@ -20,6 +20,7 @@
 #include "daemon/change.h"
 #include "daemon/clock.h"
 #include "daemon/http.h"
+#include "daemon/job.h"
 #include "daemon/log.h"
 #include "daemon/notify.h"
 #include "daemon/server.h"

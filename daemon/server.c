@@ -27,8 +27,6 @@ int server_ready(struct server *s, struct err *e)
 {
     if (atomic_load(&s->draining))
         return err_set(e, ERR_BUSY, "the daemon is stopping");
-    if (!atomic_load(&s->ready))
-        return err_set(e, ERR_BUSY, "the models are not loaded yet");
     return registry_ready(s->registry, e);
 }
 

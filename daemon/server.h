@@ -10,6 +10,7 @@
 
 #include "daemon/budget.h"
 #include "daemon/conf.h"
+#include "daemon/conn.h"
 #include "daemon/metrics.h"
 #include "daemon/queue.h"
 #include "daemon/registry.h"
@@ -35,10 +36,11 @@ struct server {
     pthread_rwlock_t decoding; /* held while an image is decoded; for writing by one that needs the budget alone */
     struct workers *workers;
     struct change *change;
+    struct conns conns;
     struct http *http;
     int with_tls; /* since the start */
 
-    atomic_int ready, draining, drain_asked;
+    atomic_int draining, drain_asked;
     atomic_int inflight; /* requests whose header is read and whose reply is not sent */
     atomic_int reload_failed;
     int64_t started_ms;  /* clock_ms */

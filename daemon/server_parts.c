@@ -14,11 +14,9 @@ int server_start(struct server *s, struct err *e)
     s->queue = queue_new((int)s->conf->queue);
     if (!s->metrics || !s->registry || !s->queue)
         return err_set(e, ERR_MEMORY, "no memory to start");
-    if (registry_apply(s->registry, s->conf, e) < 0 || workers_start(s, &s->workers, e) < 0 ||
-        change_start(s, &s->change, e) < 0 || http_start(s, &s->http, e) < 0)
+    if (registry_apply(s->registry, s->conf, e) < 0 || workers_start(s, &s->workers, e) < 0 || change_start(s, &s->change, e) < 0)
         return -1;
-    atomic_store(&s->ready, 1);
-    return 0;
+    return http_start(s, &s->http, e); /* last: who waits at a passed socket is answered at once */
 }
 
 /* HTTP ends when nothing is suspended any more, and until then clients that linger may ask about workers and changes. */

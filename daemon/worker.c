@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "daemon/clock.h"
-#include "daemon/http.h"
+#include "daemon/request.h"
 #include "daemon/job.h"
 #include "daemon/threads.h"
 

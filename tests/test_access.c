@@ -16,7 +16,7 @@
 
 #include "daemon/access.h"
 #include "daemon/conn.h"
-#include "daemon/http.h"
+#include "daemon/request.h"
 #include "daemon/log.h"
 #include "tests/files.h"
 

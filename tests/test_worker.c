@@ -19,7 +19,7 @@
 #include "daemon/clock.h"
 #include "daemon/conn.h"
 #include "daemon/estimate.h"
-#include "daemon/http.h"
+#include "daemon/request.h"
 #include "daemon/predict.h"
 #include "daemon/worker.h"
 #include "kernels/cpu.h"
