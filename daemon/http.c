@@ -2,8 +2,11 @@
 #include "daemon/http.h"
 
 #include <errno.h>
+#include <linux/filter.h>
 #include <microhttpd.h>
+#include <netinet/tcp.h>
 #include <poll.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -174,6 +177,25 @@ void http_reap(struct http *h)
         log_limited(&limit, LOG_LEVEL_INFO, "closed %d connections that were too slow or idle", n);
 }
 
+/* A connection that is made between the last look into the backlog and the close would be reset, with what its client sent. Over
+   TCP the first packets of new ones are dropped instead: the client tries again in a second, and the next daemon or nobody is
+   there. A unix socket goes from its directory. */
+static void close_to_new(struct door *d)
+{
+    struct sock_filter drop_syn[] = {
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, offsetof(struct tcphdr, th_flags)),
+        BPF_STMT(BPF_ALU | BPF_AND | BPF_K, TH_SYN | TH_ACK),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, TH_SYN, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+        BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+    };
+    const struct sock_fprog filter = {sizeof drop_syn / sizeof *drop_syn, drop_syn};
+    if (d->listener.is_unix)
+        listen_remove(&d->listener);
+    else /* without it some client may see a reset, no more */
+        setsockopt(d->listener.fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter);
+}
+
 static void take_backlog(struct door *d, int listening)
 {
     struct sockaddr_storage peer;
@@ -187,6 +209,9 @@ static void take_backlog(struct door *d, int listening)
 
 void http_quiesce(struct http *h)
 {
+    for (int i = 0; i < h->count; i++)
+        if (!h->doors[i].listener.inherited)
+            close_to_new(&h->doors[i]);
     for (int i = 0; i < h->count; i++) {
         struct door *d = &h->doors[i];
         struct pollfd waiting = {.fd = d->listener.fd, .events = POLLIN};
@@ -199,7 +224,6 @@ void http_quiesce(struct http *h)
                 take_backlog(d, fd); /* those that came in between */
             close(fd);
         }
-        listen_remove(&d->listener);
         d->listener.fd = -1;
     }
 }

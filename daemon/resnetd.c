@@ -30,6 +30,7 @@
 
 #define STANDARD_CONF SYSCONFDIR "/resnetd.conf"
 #define OVERRIDES_MAX 256
+#define LOOKS         3 /* 10 ms apart, at a daemon that may be free to go */
 #define TICK_MS       50
 
 enum { EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_CONF = 78 /* EX_CONFIG: starting again will not help */ };
@@ -293,7 +294,7 @@ static int drain(struct server *s)
     const struct timespec tick = {0, 10 * 1000000L};
     struct conf *c = server_conf(s);
     int64_t begin = clock_ms(), end = begin + c->drain_timeout, quiesce = begin + c->drain_grace;
-    int quiet = 0, asked_twice = 0;
+    int quiet = 0, asked_twice = 0, nobody = 0;
     conf_free(c);
     log_info("stopping: %d requests in flight, %d connections", atomic_load(&s->inflight), http_connections(s->http));
     notify_stopping();
@@ -307,7 +308,8 @@ static int drain(struct server *s)
         http_reap(s->http);
         expire(s);
         int left = quiet ? http_close_idle(s->http) : http_connections(s->http);
-        if (quiet && left == 0 && !atomic_load(&s->inflight) && !change_busy(s->change))
+        nobody = quiet && left == 0 && !atomic_load(&s->inflight) && !change_busy(s->change) ? nobody + 1 : 0;
+        if (nobody == LOOKS) /* whom libmicrohttpd has just accepted it tells of a moment later */
             return 0;
         if (now >= end || asked_twice) {
             int working = queue_depth(s->queue) || workers_busy(s->workers) || change_busy(s->change);

@@ -285,7 +285,7 @@ class Client(threading.Thread):
                 s = None
 
 
-def drain(rounds=100):
+def drain(rounds=300):
     lost, slowest, answers, codes = [], 0, 0, set()
     for _ in range(rounds):
         d = Daemon()
