@@ -8,8 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
+
+#include "tests/fuzz/memory_file.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -41,10 +41,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct network n;
     struct err e = {.text = ""};
-    char path[64];
-    int fd = memfd_create("fuzz", MFD_CLOEXEC);
-    require(fd >= 0 && write(fd, data, size) == (ssize_t)size, "no file in memory");
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    const char *path = memory_file(data, size, NULL);
 
     const int header = model_file_header(path, &n, &e);
     if (header == 0)
@@ -58,6 +55,5 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     else
         require(e.text[0] && !n.graph.nodes && !n.layers, "an error without a reason, or with something left behind");
     network_free(&n);
-    close(fd);
     return 0;
 }

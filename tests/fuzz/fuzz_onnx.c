@@ -7,10 +7,9 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "models/session.h"
+#include "tests/fuzz/memory_file.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -53,15 +52,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static const struct preprocess raw = {.scale = 1, .std = {1, 1, 1}};
     struct network n = {.name = ""};
     struct err e = {.text = ""};
-    char path[64];
-    int fd = memfd_create("fuzz", MFD_CLOEXEC);
-    require(fd >= 0 && write(fd, data, size) == (ssize_t)size, "no file in memory");
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    const char *path = memory_file(data, size, NULL);
     if (onnx_import(path, &(struct import_options){NULL, &raw}, &n, &e) == 0)
         use(&n);
     else
         require(e.text[0] != '\0' && !n.layers && !n.graph.nodes, "an error without a reason, or with a network");
     network_free(&n);
-    close(fd);
     return 0;
 }

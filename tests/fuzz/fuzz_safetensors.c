@@ -6,8 +6,8 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
-#include <unistd.h>
+
+#include "tests/fuzz/memory_file.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -40,15 +40,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct st_file *f = NULL;
     struct err e = {.text = ""};
-    char path[64];
-    int fd = memfd_create("fuzz", MFD_CLOEXEC);
-    require(fd >= 0 && write(fd, data, size) == (ssize_t)size, "no file in memory");
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    const char *path = memory_file(data, size, NULL);
     if (st_open(path, &f, &e) == 0)
         read_all(f);
     else
         require(f == NULL && e.text[0] != '\0', "an error without a reason");
     st_close(f);
-    close(fd);
     return 0;
 }

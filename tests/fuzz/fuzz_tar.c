@@ -10,8 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
+
+#include "tests/fuzz/memory_file.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -29,14 +29,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct err e = {.text = ""};
     struct dataset *d;
-    char path[64], **names;
+    char **names;
     uint64_t bytes = size;
-    int count, fd = memfd_create("tar", MFD_CLOEXEC);
-    if (fd < 0 || write(fd, data, size) != (ssize_t)size) {
-        perror("memfd_create");
-        abort();
-    }
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    int count, fd;
+    const char *path = memory_file(data, size, &fd);
     if (tar_walk(fd, bytes, see, &bytes, &e) < 0 && e.text[0] == '\0')
         abort();
     if (dataset_class_names(path, &names, &count, &e) == 0)
@@ -49,6 +45,5 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         }
         dataset_close(d);
     }
-    close(fd);
     return 0;
 }

@@ -5,11 +5,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "models/checkpoint/tflite.h"
 #include "models/session.h"
+#include "tests/fuzz/memory_file.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -48,10 +47,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const struct import_options none = {0};
     struct network n = {0};
     struct err e = {.text = ""};
-    char path[64];
-    int fd = memfd_create("fuzz", MFD_CLOEXEC);
-    require(fd >= 0 && write(fd, data, size) == (ssize_t)size, "no file in memory", &e);
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    const char *path = memory_file(data, size, NULL);
     if (tflite_import(path, &none, &n, &e)) {
         require(!n.graph.nodes && !n.layers && e.text[0] != '\0', "an error without a reason", &e);
     } else {
@@ -65,6 +61,5 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             run(&n);
         network_free(&n);
     }
-    close(fd);
     return 0;
 }
