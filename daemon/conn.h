@@ -20,6 +20,8 @@ enum conn_state {
     CONN_CLOSED /* shut down by us; libmicrohttpd will notice */
 };
 
+struct request;
+
 struct conn {
     struct conn *prev, *next;
     int fd;
@@ -28,13 +30,14 @@ struct conn {
     int bound_loopback;       /* it came in on an address bound to loopback */
     enum conn_state state;
     int64_t deadline_ms, since_ms;
-    atomic_int oip;   /* the request's path is one of the Open Inference Protocol: see reply.h */
-    int served;       /* a reply was sent: what it waits for is another request */
-    int looked;       /* for the end of the client's half, in this state */
-    int ended;        /* looks in this state, while a request comes, that found its end */
-    int swallow;      /* see conn_swallow */
-    int told;         /* see conn_told */
-    atomic_int asked; /* in this request: see conn_gone */
+    atomic_int oip;          /* the request's path is one of the Open Inference Protocol: see reply.h */
+    int served;              /* a reply was sent: what it waits for is another request */
+    int looked;              /* for the end of the client's half, in this state */
+    int ended;               /* looks in this state, while a request comes, that found its end */
+    int swallow;             /* see conn_swallow */
+    int told;                /* see conn_told */
+    atomic_int asked;        /* in this request: see conn_gone */
+    struct request *request; /* that has begun and has not ended; only libmicrohttpd's thread looks */
 };
 
 struct conns {

@@ -41,8 +41,10 @@ static void on_connection(void *user, struct MHD_Connection *connection, void **
     struct door *door = user;
     struct server *s = door->server;
     if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
-        if (*state)
+        if (*state) {
+            request_forget(*state);
             conn_free(&s->conns, *state);
+        }
         *state = NULL;
         return;
     }

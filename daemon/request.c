@@ -14,8 +14,9 @@
 #include "daemon/log.h"
 #include "daemon/raw.h"
 
-#define REFUSED_BODY_MAX (256 * 1024) /* read and dropped to keep the connection of a refused request */
-#define HEADER_BYTES     (32 * 1024)
+#define REFUSED_BODY_MAX      (256 * 1024) /* read and dropped to keep the connection of a refused request */
+#define HEADER_BYTES          (32 * 1024)
+#define TARGET_PARAMETERS_MAX 256
 
 enum phase { PHASE_LINE, PHASE_BODY, PHASE_DISCARD, PHASE_WORK };
 
@@ -123,6 +124,23 @@ static void request_free(struct request *r)
     free(r);
 }
 
+void request_forget(struct conn *c)
+{
+    request_free(c->request);
+    c->request = NULL;
+}
+
+/* libmicrohttpd keeps every parameter of the target in its memory for the connection; when that is full it says nothing until a
+   deadline passes. */
+static int has_many_parameters(const char *uri)
+{
+    int n = 0;
+    for (const char *p = uri; (p = strchr(p, '&')); p++)
+        if (++n == TARGET_PARAMETERS_MAX)
+            return 1;
+    return 0;
+}
+
 void *request_begin(void *user, const char *uri, struct MHD_Connection *connection)
 {
     struct server *s = user;
@@ -142,10 +160,17 @@ void *request_begin(void *user, const char *uri, struct MHD_Connection *connecti
     c->oip = r->reply.oip;
     /* the first header has had its time since the connection was made */
     int64_t deadline = c->served ? clock_ms() + r->conf->header_timeout : c->deadline_ms;
-    if (!r->uri || conn_enter(&s->conns, c, CONN_HEADER, deadline) < 0) {
+    int many = has_many_parameters(uri);
+    if (many) {
+        metrics_reject(s->metrics, REJECT_BAD_REQUEST);
+        conn_abort(&s->conns, c, 414, "URI Too Long", "uri-too-long", "the request target has more than 256 parameters");
+    }
+    if (many || !r->uri || conn_enter(&s->conns, c, CONN_HEADER, deadline) < 0) {
         request_free(r);
         return NULL;
     }
+    request_forget(c);
+    c->request = r;
     return r;
 }
 
@@ -470,5 +495,6 @@ void request_end(void *user, struct MHD_Connection *connection, void **state, en
         atomic_fetch_sub(&s->inflight, 1);
     }
     conn_enter(&s->conns, r->conn, CONN_IDLE, clock_ms() + r->conf->idle_timeout);
+    r->conn->request = NULL;
     request_free(r);
 }

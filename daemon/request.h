@@ -69,6 +69,10 @@ enum MHD_Result request_step(void *user, struct MHD_Connection *connection, cons
                              const char *version, const char *data, size_t *size, void **state);
 void request_end(void *user, struct MHD_Connection *connection, void **state, enum MHD_RequestTerminationCode code);
 
+/* The connection is closed. When libmicrohttpd has no memory left for what it makes of a header, such as thousands of cookies, it
+   ends a request that has begun without saying so. */
+void request_forget(struct conn *c);
+
 /* The reply is in request->reply: libmicrohttpd sends it. The request is no longer the caller's. */
 void request_resume(struct request *r);
 

@@ -347,6 +347,23 @@ static int many_fields(int n)
     return status;
 }
 
+static int many_cookies(int n)
+{
+    char *bytes = malloc(64 + 5 * (size_t)n), *end;
+    struct client c;
+    assert_non_null(bytes);
+    end = stpcpy(bytes, "GET /livez HTTP/1.1\r\n" H "Cookie: ");
+    for (int i = 0; i < n; i++)
+        end = stpcpy(end, "a=b; ");
+    end = stpcpy(end, "\r\n\r\n");
+    client_open(&c);
+    client_send(&c, bytes, (size_t)(end - bytes), (size_t)(end - bytes));
+    int status = client_reply(&c);
+    client_close(&c);
+    free(bytes);
+    return status;
+}
+
 static int many_chunks(int n)
 {
     char *bytes = malloc(128 + 6 * (size_t)n), *end;
@@ -376,6 +393,10 @@ static void limits(void **state)
     assert_int_equal(flood("GET /livez HTTP/1.1\r\n" H "X: ", 'x', 32768, "\r\n\r\n"), 431);
     assert_int_equal(flood("GET /livez HTTP/1.1\r\n" H "X: ", 'x', 1000000, "\r\n\r\n"), 431);
     assert_int_equal(flood("GET /", 'x', 1000000, " HTTP/1.1\r\n" H "\r\n"), 414);
+    assert_int_equal(flood("GET /livez?a", '&', 255, " HTTP/1.1\r\n" H "\r\n"), 200);
+    assert_int_equal(flood("GET /livez?a", '&', 256, " HTTP/1.1\r\n" H "\r\n"), 414);
+    /* more of them than libmicrohttpd has room for: it ends the connection, and what belongs to the request goes with it */
+    assert_int_equal(many_cookies(6000), 0);
     int method = flood("", 'M', 1000000, " / HTTP/1.1\r\n" H "\r\n");
     assert_true(method >= 400 && method < 500);
     assert_int_equal(flood("POST / HTTP/1.1\r\n" H "Content-Length: 81920\r\n\r\n", 'x', 81920, ""), 200);
