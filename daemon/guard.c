@@ -184,13 +184,14 @@ static const char *host_form(const struct guard_request *r, struct guard_result 
 /* What decides who may do what, and how a body is read: a proxy may have looked at another one than we would. */
 static const char *given_once(const struct guard_request *r, struct guard_result *out)
 {
-    static const char *const names[] = {"Authorization", "Content-Type", "Expect", "Origin"};
+    static const char *const names[] = {"Authorization", "Content-Encoding", "Content-Type",
+                                        "Expect",        "Origin",           "Inference-Header-Content-Length"};
     (void)out;
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         int n;
         guard_find(r, names[i], &n);
         if (n > 1)
-            return "Authorization, Content-Type, Expect or Origin is given more than once";
+            return "a field that decides about rights or about the body is given more than once";
     }
     return NULL;
 }
