@@ -12,8 +12,6 @@
 #include "daemon/request.h"
 #include "daemon/log.h"
 
-#define TOKEN_MAX 512
-
 struct wanted {
     const char *host;
 };
@@ -38,33 +36,37 @@ int access_host(const struct request *r)
     return guard_is_loopback_name(host) || is_configured(r, host);
 }
 
-int access_equal(const char *a, size_t a_len, const char *b, size_t b_len)
+int access_equal(const char *given, size_t given_len, const char token[ACCESS_TOKEN_SIZE])
 {
-    volatile unsigned char differ = a_len != b_len;
-    for (size_t i = 0; i < a_len; i++)
-        differ |= (unsigned char)(a[i] ^ (b_len ? b[i % b_len] : 0));
+    volatile unsigned char differ = given_len >= ACCESS_TOKEN_SIZE;
+    for (size_t i = 0; i < ACCESS_TOKEN_SIZE; i++) {
+        size_t inside = -(size_t)(i < given_len), at = (i & inside) | (given_len & ~inside);
+        differ |= (unsigned char)(given[at] ^ token[i]);
+    }
     return !differ;
 }
 
 /* The file is read each time: changing the token needs no reload. */
 static int token_matches(const struct request *r, const char *given)
 {
-    char token[TOKEN_MAX];
+    char token[ACCESS_TOKEN_SIZE] = "";
     static struct log_limit limit;
     int fd = open(r->conf->admin_token_file, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     ssize_t n = fd < 0 ? -1 : read(fd, token, sizeof token);
     if (fd >= 0)
         close(fd);
     const char *eol = n > 0 ? memchr(token, '\n', (size_t)n) : NULL;
+    int whole = eol || n < (ssize_t)sizeof token, same = 0;
     n = eol ? eol - token : n; /* the first line, as resnetctl --token-file reads it */
     while (n > 0 && strchr(" \t\r", token[n - 1]))
         n--;
-    if (n < 16) {
-        log_limited(&limit, LOG_LEVEL_ERROR, "admin_token_file %s: cannot be read, or holds fewer than 16 characters",
-                    r->conf->admin_token_file);
-        return 0;
+    if (n < 16 || !whole) {
+        log_limited(&limit, LOG_LEVEL_ERROR, "admin_token_file %s: cannot be read, or holds no line of 16 to %d characters",
+                    r->conf->admin_token_file, ACCESS_TOKEN_SIZE - 1);
+    } else {
+        memset(token + n, 0, sizeof token - (size_t)n);
+        same = access_equal(given, strlen(given), token);
     }
-    int same = access_equal(given, strlen(given), token, (size_t)n);
     explicit_bzero(token, sizeof token);
     return same;
 }

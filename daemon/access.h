@@ -19,7 +19,10 @@ int access_change(const struct request *r, char *why, size_t size);
 /* 1 when the answer may name places in the file system: whoever could change things, be it with another Content-Type. */
 int access_details(const struct request *r);
 
-/* In time that does not depend on where they differ. Unequal lengths differ. */
-int access_equal(const char *a, size_t a_len, const char *b, size_t b_len);
+#define ACCESS_TOKEN_SIZE 512 /* of a token, with the NUL behind it */
+
+/* 1 when the string given is the token, behind which the array holds NULs. In time that depends neither on where they differ nor
+   on how long they are; tests/proof/constant_time.c measures it. */
+int access_equal(const char *given, size_t given_len, const char token[ACCESS_TOKEN_SIZE]);
 
 #endif

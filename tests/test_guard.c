@@ -118,6 +118,8 @@ static void rules(void **state)
         {"POST", "/", "HTTP/1.1", "Host: a\nContent-Length: 0\n", 0},
         {"POST", "/", "HTTP/1.1", "Host: a\nContent-Type: a/b\nOrigin: null\nAuthorization: x\nExpect: y\n", 0},
         {"POST", "/", "HTTP/1.1", "Host: a\nContent-Type: a/b\nX: y\ncontent-type: a/b\n", 400},
+        {"POST", "/", "HTTP/1.1", "Host: a\nContent-Encoding: identity\nContent-Encoding: gzip\n", 400},
+        {"POST", "/", "HTTP/1.1", "Host: a\nInference-Header-Content-Length: 1\nInference-Header-Content-Length: 2\n", 400},
         {"POST", "/", "HTTP/1.1", "Host: a\nOrigin: null\nOrigin: null\n", 400},
         {"POST", "/", "HTTP/1.1", "Host: a\nAuthorization: x\nAuthorization: x\n", 400},
         {"POST", "/", "HTTP/1.1", "Host: a\nExpect: x\nExpect: y\n", 400},
@@ -265,14 +267,21 @@ static void queries(void **state)
 
 static void tokens(void **state)
 {
+    static const char secret[ACCESS_TOKEN_SIZE] = "secret", none[ACCESS_TOKEN_SIZE] = "";
+    char longest[ACCESS_TOKEN_SIZE] = "", too_long[ACCESS_TOKEN_SIZE + 2] = "";
     (void)state;
-    assert_true(access_equal("secret", 6, "secret", 6));
-    assert_false(access_equal("secret", 6, "secreT", 6));
-    assert_false(access_equal("secret", 6, "secre", 5));
-    assert_false(access_equal("secre", 5, "secret", 6));
-    assert_false(access_equal("aa", 2, "a", 1));
-    assert_false(access_equal("", 0, "a", 1));
-    assert_false(access_equal("a", 1, "", 0));
+    assert_true(access_equal("secret", 6, secret));
+    assert_false(access_equal("secreT", 6, secret));
+    assert_false(access_equal("Secret", 6, secret));
+    assert_false(access_equal("secre", 5, secret));
+    assert_false(access_equal("secrett", 7, secret));
+    assert_false(access_equal("", 0, secret));
+    assert_false(access_equal("a", 1, none));
+    memset(longest, 'x', sizeof longest - 1);
+    memset(too_long, 'x', sizeof too_long - 1);
+    assert_true(access_equal(longest, sizeof longest - 1, longest));
+    assert_false(access_equal(too_long, sizeof longest, longest));
+    assert_false(access_equal(too_long, sizeof too_long - 1, longest));
 }
 
 int main(void)
