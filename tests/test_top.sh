@@ -68,7 +68,7 @@ wait $top_pid 2>/dev/null
 
 screen=$(printf '\033[?1049h')
 back=$(printf '\033[?25h\033[?1049l')
-if command -v script >/dev/null; then
+if script -qec true /dev/null >/dev/null 2>&1; then
     # on_terminal SECONDS COMMAND: q is pressed after so many; leaves what was shown in $tmp/shown and the settings afterwards in $tmp/stty
     on_terminal()
     {
@@ -90,7 +90,7 @@ if command -v script >/dev/null; then
     lines=$(printf '%s\n' "$shown" | awk -v esc="$(printf '\033')" '{ n++ } index($0, esc "[J") { if (n > most) most = n; n = 1 } END { print most }')
     equal "top: as many lines as the window has" 12 "$lines"
 else
-    echo "SKIP: a terminal: script(1) is not here"
+    echo "SKIP: a terminal: script(1) is not here, or finds none"
 fi
 touch "$tmp/enough"
 wait $load_pid
