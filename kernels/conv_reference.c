@@ -8,14 +8,6 @@
 #include "kernels/half.h"
 #include "kernels/tflite.h"
 
-/* Index of an input element, or -1 in the padding. */
-static int64_t input_at(const struct conv_shape *s, int n, int y, int x, int ch)
-{
-    if (y < 0 || y >= s->in_h || x < 0 || x >= s->in_w)
-        return -1;
-    return (((int64_t)n * s->in_h + y) * s->in_w + x) * s->in_c + ch;
-}
-
 static void output_s8(const struct conv_params *p, const struct conv_io *io, int64_t at, int o, int32_t acc)
 {
     acc += p->bias_s32 ? p->bias_s32[o] : 0;
@@ -62,6 +54,36 @@ static void output_float(enum precision pr, const struct conv_params *p, const s
         ((float *)io->y)[at] = y;
 }
 
+/* The sums of one tap: n products in the order of the channels, onto those before. */
+
+static int32_t tap_s8(int32_t acc, const int8_t *x, int32_t zero, const int8_t *w, int n)
+{
+    for (int i = 0; i < n; i++)
+        acc += (x[i] - zero) * w[i];
+    return acc;
+}
+
+static float tap_hybrid(float acc, const float *x, const int8_t *w, int n)
+{
+    for (int i = 0; i < n; i++)
+        acc += x[i] * (float)w[i];
+    return acc;
+}
+
+static float tap_f16(float acc, const uint16_t *x, const uint16_t *w, int n)
+{
+    for (int i = 0; i < n; i++)
+        acc += half_to_float(x[i]) * half_to_float(w[i]);
+    return acc;
+}
+
+static float tap_f32(float acc, const float *x, const float *w, int n)
+{
+    for (int i = 0; i < n; i++)
+        acc += x[i] * w[i];
+    return acc;
+}
+
 void conv_reference(enum precision pr, const struct conv_shape *s, const struct conv_params *p, const struct conv_io *io)
 {
     const int group_in = s->in_c / s->groups, group_out = s->out_c / s->groups;
@@ -71,21 +93,22 @@ void conv_reference(enum precision pr, const struct conv_shape *s, const struct 
                 for (int o = 0; o < s->out_c; o++) {
                     int32_t acc = 0;
                     float facc = 0;
-                    int64_t w = (int64_t)o * s->kernel_h * s->kernel_w * group_in;
                     for (int kh = 0; kh < s->kernel_h; kh++)
-                        for (int kw = 0; kw < s->kernel_w; kw++)
-                            for (int i = 0; i < group_in; i++, w++) {
-                                int64_t x = input_at(s, n, oy * s->stride_h - s->pad_top + kh, ox * s->stride_w - s->pad_left + kw,
-                                                     o / group_out * group_in + i);
-                                if (x < 0)
-                                    continue; /* padding is zero: qx = zx */
-                                if (pr == PRECISION_INT8)
-                                    acc += (((const int8_t *)io->x)[x] - p->in.zero) * ((const int8_t *)p->weight)[w];
-                                else if (pr == PRECISION_HYBRID)
-                                    facc += ((const float *)io->x)[x] * (float)((const int8_t *)p->weight)[w];
-                                else
-                                    facc += load(pr, io->x, x) * load(pr, p->weight, w);
-                            }
+                        for (int kw = 0; kw < s->kernel_w; kw++) {
+                            int iy = oy * s->stride_h - s->pad_top + kh, ix = ox * s->stride_w - s->pad_left + kw;
+                            if (iy < 0 || iy >= s->in_h || ix < 0 || ix >= s->in_w)
+                                continue; /* padding is zero: qx = zx */
+                            int64_t x = (((int64_t)n * s->in_h + iy) * s->in_w + ix) * s->in_c + o / group_out * group_in;
+                            int64_t w = (((int64_t)o * s->kernel_h + kh) * s->kernel_w + kw) * group_in;
+                            if (pr == PRECISION_INT8)
+                                acc = tap_s8(acc, (const int8_t *)io->x + x, p->in.zero, (const int8_t *)p->weight + w, group_in);
+                            else if (pr == PRECISION_HYBRID)
+                                facc = tap_hybrid(facc, (const float *)io->x + x, (const int8_t *)p->weight + w, group_in);
+                            else if (pr == PRECISION_FP16)
+                                facc = tap_f16(facc, (const uint16_t *)io->x + x, (const uint16_t *)p->weight + w, group_in);
+                            else
+                                facc = tap_f32(facc, (const float *)io->x + x, (const float *)p->weight + w, group_in);
+                        }
                     int64_t at = (((int64_t)n * s->out_h + oy) * s->out_w + ox) * s->out_c + o;
                     if (pr == PRECISION_INT8)
                         output_s8(p, io, at, o, acc);
