@@ -103,12 +103,18 @@ ready_or_gone()
     ready || ! alive "$daemon_pid"
 }
 
+# A port by chance, below those that the system gives to clients.
+some_port()
+{
+    echo $((20000 + $(od -A n -N 2 -t u2 /dev/urandom) % 12000))
+}
+
 # start_daemon OPTIONS...: on a free loopback port; sets url, port, daemon_pid; its log is $tmp/log. There is no way to ask for a
 # free port and keep it, so a port that is taken is answered by the next try.
 start_daemon()
 {
     for try in 1 2 3 4 5 6 7 8 9 10; do
-        port=$(awk -v pid=$$ -v try=$try 'BEGIN { srand(); print 20000 + (int(rand() * 12000) + pid * 7 + try * 1009) % 12000 }')
+        port=$(some_port)
         url=http://127.0.0.1:$port
         $EMULATOR "$builddir/resnetd" --listen "127.0.0.1:$port" "$@" 2>"$tmp/log" &
         daemon_pid=$!

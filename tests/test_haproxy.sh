@@ -24,7 +24,7 @@ cat "$tmp/cert.pem" "$tmp/key.pem" >"$tmp/resnetd.pem"
 start_daemon --model "$bundled" -o server.hosts=pi.example.org -o server.max_connections_per_address=0 -o "server.admin_token_file=$tmp/token"
 plain=$url
 for try in 1 2 3 4 5 6 7 8 9 10; do
-    tls_port=$(awk -v pid=$$ -v try=$try 'BEGIN { srand(); print 33000 + (int(rand() * 9000) + pid * 13 + try * 1009) % 12000 }')
+    tls_port=$(some_port)
     sed -e "s,bind :443,bind 127.0.0.1:$tls_port," -e "s,/etc/haproxy/resnetd.pem,$tmp/resnetd.pem," -e "s,127.0.0.1:8080,127.0.0.1:$port," \
         "$srcdir/etc/haproxy.cfg" >"$tmp/haproxy.cfg"
     haproxy -c -q -f "$tmp/haproxy.cfg" >"$tmp/check" 2>&1

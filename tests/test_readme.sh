@@ -149,7 +149,7 @@ check_text() # NAME FILE
     done <"$tmp/ours"
 }
 
-port=$(awk -v pid=$$ 'BEGIN { srand(); print 20000 + (int(rand() * 12000) + pid * 7) % 12000 }')
+port=$(some_port)
 for document in README.md docs/http.md; do
     split "$srcdir/$document"
     if [ $document != README.md ]; then

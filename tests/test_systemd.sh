@@ -84,7 +84,7 @@ unset CREDENTIALS_DIRECTORY
 activated()
 {
     for try in 1 2 3 4 5; do
-        port=$(awk -v pid=$$ -v try=$try 'BEGIN { srand(); print 20000 + (int(rand() * 12000) + pid * 7 + try * 1009) % 12000 }')
+        port=$(some_port)
         url=http://127.0.0.1:$port
         # shellcheck disable=SC2086
         systemd-socket-activate -E RESNETD_DATA -l "127.0.0.1:$port" -l "$tmp/socket" --fdname=web:local \

@@ -33,7 +33,6 @@ stop_daemon
 start_daemon "$@" -o inference.max_batch=1
 first=${url##*:} first_pid=$daemon_pid
 trap 'kill "$first_pid"; clean_up' EXIT
-sleep 1.1 # another second is another port
 start_daemon "$@" -o inference.max_batch=16
 measure batch "$first" "${url##*:}"
 stop_daemon
