@@ -87,15 +87,18 @@ static int file_there(const char *path, enum precision p)
     return model_path(path, p, file, sizeof file, &e) == 0 && access(file, R_OK) == 0;
 }
 
-/* Bits of the precisions that can be loaded from path. */
-static int available_at(const char *path)
+/* Bits of the precisions that can be loaded from path; 0: none, and e says why. */
+static int available_at(const char *path, struct err *e)
 {
     struct stat st;
     int bits = 0;
-    if (stat(path, &st) == 0 && S_ISREG(st.st_mode)) {
+    if (stat(path, &st) < 0) {
+        err_set(e, ERR_NOT_FOUND, "%s: %s", path, strerror(errno));
+        return 0;
+    }
+    if (S_ISREG(st.st_mode)) {
         struct network n = {0};
-        struct err e;
-        if (model_file_header(path, &n, &e) == 0)
+        if (model_file_header(path, &n, e) == 0)
             bits = 1 << n.precision;
         network_free(&n);
         return bits;
@@ -103,29 +106,24 @@ static int available_at(const char *path)
     for (int p = 0; p < PRECISIONS; p++)
         if (file_there(path, (enum precision)p))
             bits |= 1 << p;
+    if (!bits)
+        err_set(e, ERR_NOT_FOUND, "no model file (fp32, fp16, hybrid or int8.safetensors) in %s", path);
     return bits;
 }
 
+/* The precision that a model begins with. */
 static int choose(const char *name, const char *path, int wanted, int available, struct err *e)
 {
     static const enum precision best_first[PRECISIONS] = {PRECISION_INT8, PRECISION_HYBRID, PRECISION_FP16, PRECISION_FP32};
-    if (wanted != PRECISION_AUTO)
-        return available & 1 << wanted ? wanted
-                                       : err_set(e, ERR_NOT_FOUND, "model %s: precision %s is not installed in %s", name,
-                                                 precision_name((enum precision)wanted), path);
-    for (int i = 0; i < PRECISIONS; i++)
+    if (!available)
+        return err_prefix(e, "model %s", name);
+    int p = wanted;
+    for (int i = 0; p == PRECISION_AUTO; i++)
         if (available & 1 << best_first[i])
-            return (int)best_first[i];
-    struct network n = {0}; /* one file that cannot be read: say why */
-    struct stat st;
-    if (stat(path, &st) < 0)
-        return err_set(e, ERR_NOT_FOUND, "model %s: %s: %s", name, path, strerror(errno));
-    if (S_ISREG(st.st_mode) && model_file_header(path, &n, e) < 0) {
-        network_free(&n);
-        return -1;
-    }
-    network_free(&n);
-    return err_set(e, ERR_NOT_FOUND, "model %s: no model file (fp32, fp16, hybrid or int8.safetensors) in %s", name, path);
+            p = (int)best_first[i];
+    return available & 1 << p ? p
+                              : err_set(e, ERR_NOT_FOUND, "model %s: precision %s is not installed in %s", name,
+                                        precision_name((enum precision)p), path);
 }
 
 /* 0, SELFTEST_FAILED, or -1. */
@@ -219,7 +217,7 @@ static int slot_of(const struct registry *r, const struct entry *next, const cha
 static int stage(struct registry *r, int slot, const struct conf_model *m, struct entry *n, struct err *e)
 {
     const struct entry *old = &r->entries[slot];
-    int available = available_at(m->path);
+    int available = available_at(m->path, e);
     n->used = 1;
     n->wanted = m->precision;
     n->keep = m->keep;
@@ -297,7 +295,7 @@ int registry_check(const struct conf *c, struct err *e)
 {
     for (int i = 0; i < c->model_count; i++) {
         const struct conf_model *m = &c->models[i];
-        int available = available_at(m->path);
+        int available = available_at(m->path, e);
         int active = choose(m->name, m->path, m->precision, available, e);
         if (active < 0)
             return -1;
@@ -347,7 +345,7 @@ struct loaded *registry_get(struct registry *r, const char *model, int precision
         return l;
     if (!n) {
         err_set(e, ERR_NOT_FOUND, model ? "there is no model '%s' here" : "no model is loaded", model);
-    } else if (available_at(path) & 1 << precision) {
+    } else if (available_at(path, e) & 1 << precision) {
         err_set(e, ERR_BUSY,
                 "precision %s is installed but not in memory: make it the active one (PUT /precision) or name it in the "
                 "configuration's keep",
@@ -374,6 +372,7 @@ int registry_ready(struct registry *r, struct err *e)
 int registry_states(struct registry *r, struct model_state out[MODELS_MAX])
 {
     char path[PATH_MAX];
+    struct err e;
     pthread_mutex_lock(&r->lock);
     int count = r->count;
     for (int i = 0; i < count; i++) {
@@ -391,7 +390,7 @@ int registry_states(struct registry *r, struct model_state out[MODELS_MAX])
         pthread_mutex_lock(&r->lock);
         memcpy(path, r->entries[out[i].slot].path, sizeof path);
         pthread_mutex_unlock(&r->lock);
-        out[i].available = available_at(path);
+        out[i].available = available_at(path, &e);
     }
     return count;
 }
@@ -414,7 +413,7 @@ int registry_switch(struct registry *r, const char *model, enum precision p, enu
     if (n->active == (int)p && n->resident[p])
         return 0;
     if (!n->resident[p]) {
-        if (!(available_at(n->path) & 1 << p))
+        if (!(available_at(n->path, e) & 1 << p))
             return err_set(e, ERR_NOT_FOUND, "precision %s is not installed for model %s", precision_name(p), n->name);
         if (load(r, n->name, *slot, n->path, p, &fresh, e) != 0)
             return -1;
