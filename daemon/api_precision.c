@@ -87,14 +87,14 @@ static cJSON *read_body(struct request *r, enum precision *p, const char **model
     if (!json)
         return NULL;
     *model = NULL;
-    int bad = !cJSON_IsObject(json) ? err_set(e, ERR_INPUT, "the body is not an object") : 0;
-    bad = bad || json_only(json, members, e) < 0 || json_string(json, "precision", &text, e) < 0 ||
-          precision_parse(text, p, e) < 0 || (cJSON_HasObjectItem(json, "model") && json_string(json, "model", model, e) < 0);
-    if (bad) {
-        cJSON_Delete(json);
-        return NULL;
-    }
-    return json;
+    if (!cJSON_IsObject(json))
+        err_set(e, ERR_INPUT, "the body is not an object");
+    else if (json_only(json, members, e) == 0 && json_string(json, "precision", &text, e) == 0 &&
+             precision_parse(text, p, e) == 0 &&
+             (!cJSON_HasObjectItem(json, "model") || json_string(json, "model", model, e) == 0))
+        return json;
+    cJSON_Delete(json);
+    return NULL;
 }
 
 void api_precision_switch(struct request *r)
@@ -122,19 +122,20 @@ void api_precision_switch(struct request *r)
     } else {
         struct model_state states[MODELS_MAX];
         int n = registry_states(s->registry, states);
-        const struct model_state *m = state_of(states, n, model);
+        const struct model_state *m = states;
         struct text t = {0};
+        while (m->slot != slot) /* it is there: only this thread changes the list */
+            m++;
         if (previous != wanted) {
             metrics_switch(s->metrics, slot, previous, wanted, (double)took / 1e6);
-            log_info("switched %s from %s to %s in %.1f ms", m ? m->name : "", precision_name(previous), precision_name(wanted),
+            log_info("switched %s from %s to %s in %.1f ms", m->name, precision_name(previous), precision_name(wanted),
                      (double)took / 1000);
         }
         text_puts(&t, "{\"model\":");
-        text_json(&t, m ? m->name : "");
+        text_json(&t, m->name);
         text_printf(&t, ",\"active\":\"%s\",\"previous\":\"%s\",\"switch_ms\":%.3f,\"dropped_requests\":0,",
                     precision_name(wanted), precision_name(previous), (double)took / 1000);
-        if (m)
-            api_precision_lists(&t, m);
+        api_precision_lists(&t, m);
         text_puts(&t, "}");
         reply_json(&r->reply, &t);
         registry_release(states, n);

@@ -85,35 +85,37 @@ void change_free(struct change *c)
     free(c);
 }
 
-static int push(struct change *c, struct request *r, change_fn *fn)
+static int push(struct change *c, struct request *r, change_fn *fn, struct err *e)
 {
     struct task *t = malloc(sizeof *t);
     if (!t)
-        return -1;
+        return err_set(e, ERR_MEMORY, "no memory for a change");
     *t = (struct task){r, fn};
     atomic_fetch_add(&c->busy, 1);
     if (queue_push(c->queue, t, NULL, INT64_MAX) == 0)
         return 0;
     atomic_fetch_sub(&c->busy, 1);
     free(t);
-    return -1;
+    return err_set(e, ERR_BUSY, "%d changes are waiting, which is the limit", WAITING_MAX);
 }
 
 enum api_state change_push(struct change *c, struct request *r, change_fn *fn)
 {
-    if (push(c, r, fn) == 0)
+    struct err e;
+    if (push(c, r, fn, &e) == 0)
         return API_PENDING;
     if (atomic_load(&r->server->draining))
         reply_problem(&r->reply, PROBLEM_DRAINING, "the daemon is stopping");
     else
-        reply_problem(&r->reply, PROBLEM_QUEUE_FULL, "%d changes are waiting, which is the limit", WAITING_MAX);
+        reply_problem(&r->reply, e.code == ERR_MEMORY ? PROBLEM_MEMORY : PROBLEM_QUEUE_FULL, "%s", e.text);
     return API_DONE;
 }
 
 void change_reload(struct change *c)
 {
-    if (push(c, NULL, NULL) < 0)
-        log_warning("reload refused: %d changes are waiting", WAITING_MAX);
+    struct err e;
+    if (push(c, NULL, NULL, &e) < 0)
+        log_warning("reload refused: %s", e.text);
 }
 
 int change_busy(struct change *c)
