@@ -97,21 +97,15 @@ static size_t scale_of(const struct header *h, const struct preprocess *p)
 size_t estimate_decode(const uint8_t *bytes, size_t size, const struct image_limits *limits, const struct preprocess *p)
 {
     struct header h = {0};
-    switch (image_recognise(bytes, size)) {
-    case IMAGE_JPEG:
+    const enum image_format format = image_recognise(bytes, size);
+    if (format == IMAGE_JPEG)
         jpeg_header(bytes, size, &h);
-        break;
-    case IMAGE_PNG:
+    else if (format == IMAGE_PNG)
         png_header(bytes, size, &h);
-        break;
-    case IMAGE_WEBP:
+    else if (format == IMAGE_WEBP)
         webp_header(bytes, size, &h);
-        break;
-    case IMAGE_UNKNOWN:
-        return LEAST;
-    }
     if (image_check_size((int64_t)h.width, (int64_t)h.height, limits, NULL) < 0)
-        return LEAST; /* refused before anything is taken */
+        return LEAST; /* of another kind, or refused before anything is taken */
     if (h.whole > limits->decoder_bytes)
         h.whole = limits->decoder_bytes; /* refused when it gets there */
     size_t d = scale_of(&h, p), pixels = ((h.width + d - 1) / d) * ((h.height + d - 1) / d);

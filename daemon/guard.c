@@ -5,13 +5,18 @@
 #include <string.h>
 #include <strings.h>
 
+/* A letter, a digit, or one of the others. */
+static int is_one_of(char c, const char *others, size_t count)
+{
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || memchr(others, c, count);
+}
+
 static int is_token(const char *s, size_t len)
 {
-    for (size_t i = 0; i < len; i++) {
-        unsigned char c = (unsigned char)s[i];
-        if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c && strchr("!#$%&'*+-.^_`|~", c))))
+    static const char others[] = "!#$%&'*+-.^_`|~";
+    for (size_t i = 0; i < len; i++)
+        if (!is_one_of(s[i], others, sizeof others - 1))
             return 0;
-    }
     return len > 0;
 }
 
@@ -163,12 +168,10 @@ static const char *host_form(const struct guard_request *r, struct guard_result 
                   v[i] == '.'))
                 return wrong;
     } else {
-        for (; end < len && v[end] != ':'; end++) {
-            unsigned char c = (unsigned char)v[end];
-            if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-                  (c && strchr("-._~%!$&'()*+;=", c))))
+        static const char others[] = "-._~%!$&'()*+;=";
+        for (; end < len && v[end] != ':'; end++)
+            if (!is_one_of(v[end], others, sizeof others - 1))
                 return wrong;
-        }
     }
     if (end == 0 || (end < len && v[end] != ':') || len - end > 6)
         return wrong;

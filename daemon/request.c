@@ -247,7 +247,7 @@ static enum MHD_Result add_header(void *user, enum MHD_ValueKind kind, const cha
         g->too_large = 1;
         return MHD_NO;
     }
-    g->headers[g->header_count++] = (struct guard_header){name, value ? value : "", name_len, value ? value_len : 0};
+    g->headers[g->header_count++] = (struct guard_header){name, value, name_len, value_len};
     return MHD_YES;
 }
 

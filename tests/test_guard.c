@@ -13,6 +13,7 @@
 #include "daemon/access.h"
 #include "daemon/guard.h"
 #include "daemon/query.h"
+#include "daemon/raw.h"
 
 /* headers: "Name: value\n..." */
 static struct guard_result check(const char *method, const char *uri, const char *version, const char *headers)
@@ -185,6 +186,29 @@ static void results(void **state)
     assert_int_equal(g.status, 400);
 }
 
+/* As libmicrohttpd leaves it: NULs where lines and names ended, all the rest where it was. */
+static void raw_bytes(void **state)
+{
+    static const char header[] = "GET\0/a\0HTTP/1.1\0\nHost\0 b\0\nX\0\t \0\n\r\n";
+    const char *uri = header + 4, *version = uri + 3, *host = version + 10, *x = host + 9;
+    struct guard_request r = {.method = header, .uri = uri, .version = version, .header_count = 2};
+    (void)state;
+    r.headers[0] = (struct guard_header){host, host + 6, 4, 1};
+    r.headers[1] = (struct guard_header){x, x + 4, 1, 0};
+    assert_true(raw_is_whole(&r, header, version, sizeof header - 1));
+    assert_false(raw_is_whole(&r, header, version, sizeof header));     /* something behind the last field */
+    assert_false(raw_is_whole(&r, header, version, sizeof header - 2)); /* not even the empty line */
+    assert_false(raw_is_whole(&r, header + 1, version, sizeof header - 1));
+    r.headers[1].name++; /* something before a name */
+    assert_false(raw_is_whole(&r, header, version, sizeof header - 1));
+    r.headers[1].name--;
+    r.headers[0].value++; /* before a value */
+    assert_false(raw_is_whole(&r, header, version, sizeof header - 1));
+    r.headers[0].value--;
+    r.headers[0].value_len--; /* behind it */
+    assert_false(raw_is_whole(&r, header, version, sizeof header - 1));
+}
+
 static void loopback_names(void **state)
 {
     static const char *const yes[] = {"localhost", "a.localhost", "127.0.0.1", "127.9.9.9", "[::1]", "[0:0:0:0:0:0:0:1]"};
@@ -286,7 +310,7 @@ static void tokens(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(rules), cmocka_unit_test(results), cmocka_unit_test(loopback_names),
-                                       cmocka_unit_test(queries), cmocka_unit_test(tokens)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(rules),          cmocka_unit_test(results), cmocka_unit_test(raw_bytes),
+                                       cmocka_unit_test(loopback_names), cmocka_unit_test(queries), cmocka_unit_test(tokens)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

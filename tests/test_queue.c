@@ -13,6 +13,7 @@
 
 #include "daemon/budget.h"
 #include "daemon/queue.h"
+#include "tests/scarce.h"
 
 static int items[64];
 
@@ -50,6 +51,20 @@ static void deadlines(void **state)
     assert_ptr_equal(queue_pop_expired(q, 20), &items[2]);
     assert_null(queue_pop_expired(q, 20));
     assert_ptr_equal(queue_pop(q, &seen, &closed), &items[0]);
+    for (int i = 3; i < 6; i++) /* all late: one at a time, the oldest first */
+        queue_push(q, &items[i], NULL, 10);
+    assert_ptr_equal(queue_pop_expired(q, 10), &items[3]);
+    assert_int_equal(queue_depth(q), 2);
+    queue_free(q);
+}
+
+static void no_memory(void **state)
+{
+    (void)state;
+    scarce_left = 0;
+    struct queue *q = queue_new(3);
+    scarce_left = -1;
+    assert_null(q);
     queue_free(q);
 }
 
@@ -159,7 +174,7 @@ static void budget(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(order_and_limit), cmocka_unit_test(deadlines),
-                                       cmocka_unit_test(wake_and_close), cmocka_unit_test(many_threads),
-                                       cmocka_unit_test(budget)};
+                                       cmocka_unit_test(wake_and_close),  cmocka_unit_test(many_threads),
+                                       cmocka_unit_test(budget),          cmocka_unit_test(no_memory)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
