@@ -49,12 +49,13 @@ static const char *level_name(enum log_level level)
     }
 }
 
-/* Control characters and bytes beyond ASCII that may not be UTF-8 become \xNN (text) or \u00NN (JSON). */
-static size_t escape(char *out, size_t size, const char *in, int json)
+/* Control characters and bytes beyond ASCII that may not be UTF-8 become \xNN (text) or \u00NN (JSON); a backslash is put before
+   the characters of special, one of which is itself. */
+static size_t escape(char *out, size_t size, const char *in, int json, const char *special)
 {
     size_t n = 0;
     for (const unsigned char *p = (const unsigned char *)in; *p && n + 8 < size; p++) {
-        if (json && (*p == '"' || *p == '\\'))
+        if (strchr(special, *p))
             n += (size_t)snprintf(out + n, size - n, "\\%c", *p);
         else if (*p < 0x20 || *p >= 0x7f)
             n += (size_t)snprintf(out + n, size - n, json ? "\\u%04x" : "\\x%02x", *p);
@@ -78,8 +79,8 @@ static void write_fields(char *out, size_t size, const struct log_field *fields,
         if (!f->text)
             snprintf(value, sizeof value, "%.10g", f->number);
         else
-            escape(value, sizeof value, f->text, json);
-        const char *quote = f->text && (json || strpbrk(value, " \"=") || !*value) ? "\"" : "";
+            escape(value, sizeof value, f->text, json, "\"\\");
+        const char *quote = f->text && (json || strpbrk(value, " \"=\\") || !*value) ? "\"" : "";
         int more = snprintf(out + n, size - n, json ? ",\"%s\":%s%s%s" : " %s=%s%s%s", f->key, quote, value, quote);
         if (more < 0 || (size_t)more >= size - n) {
             out[n] = '\0';
@@ -94,7 +95,7 @@ static void log_line(enum log_level level, const char *message, const struct log
     char line[2 * LINE_MAX_BYTES + 160], text[LINE_MAX_BYTES], more[LINE_MAX_BYTES], stamp[40];
     struct timespec now;
     struct tm tm;
-    escape(text, sizeof text, message, settings.format == LOG_JSON);
+    escape(text, sizeof text, message, settings.format == LOG_JSON, settings.format == LOG_JSON ? "\"\\" : "\\");
     write_fields(more, sizeof more, fields, count, settings.format == LOG_JSON);
     clock_gettime(CLOCK_REALTIME, &now);
     gmtime_r(&now.tv_sec, &tm);

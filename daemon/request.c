@@ -17,6 +17,7 @@
 #define REFUSED_BODY_MAX      (256 * 1024) /* read and dropped to keep the connection of a refused request */
 #define HEADER_BYTES          (32 * 1024)
 #define TARGET_PARAMETERS_MAX 256
+#define LOGGED_TARGET_MAX     480 /* bytes; escaped, too, they leave room in a line for what follows */
 
 enum phase { PHASE_LINE, PHASE_BODY, PHASE_DISCARD, PHASE_WORK };
 
@@ -468,7 +469,8 @@ static void access_line(const struct request *r, int status, double seconds)
             f[n++] = (struct log_field){.key = keys[stage], .number = (double)us / 1000};
         }
     }
-    log_fields(LOG_LEVEL_INFO, f, n, "%s %s %d %.1f ms", r->method, r->uri, status, seconds * 1000);
+    log_fields(LOG_LEVEL_INFO, f, n, "%s %.*s%s %d %.1f ms", r->method, LOGGED_TARGET_MAX, r->uri,
+               strlen(r->uri) > LOGGED_TARGET_MAX ? "..." : "", status, seconds * 1000);
 }
 
 void request_end(void *user, struct MHD_Connection *connection, void **state, enum MHD_RequestTerminationCode code)
