@@ -9,27 +9,36 @@ port, data, total, seed, text = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]),
 photos = [open(os.path.join(data, f), 'rb').read() for f in sorted(os.listdir(data)) if f.endswith('.jpg')]
 PATHS = ['/', '/predict', '/precision', '/metrics', '/livez', '/readyz', '/models', '/v1/status', '/v2', '/v2/health/ready', '/v2/models/m',
          '/v2/models/m/versions/int8/ready', '/v2/models/m/infer', '/openapi.json', '/v1/reload', '/nothing', '/predict/', '//', '/%00', '/v2/models/../x',
-         '/predict?top_k=3', '/predict?precision=fp32', '/predict?model=none', '/predict?timeout_ms=1', '/"{le="1"}', '/\\n', '*', '/' + 'x' * 3000]
-METHODS = ['GET'] * 6 + ['POST'] * 6 + ['HEAD', 'PUT', 'DELETE', 'OPTIONS', 'PATCH', 'TRACE', 'CONNECT', 'BREW', 'get', 'X' * 40]
+         '/predict?top_k=3', '/predict?precision=fp32', '/predict?model=none', '/predict?timeout_ms=1', '/"{le="1"}', '/\\n', '*', '/' + 'x' * 3000, '/?' + 'a&' * 300, '/v2/models/m/versions/int8/infer',
+         '/v2/models/m/versions/bf16', '/v2/models/none/infer', '/precision?model=m', 'http://127.0.0.1/livez', 'livez', '/' + 'x' * 100000]
+METHODS = ['GET'] * 6 + ['POST'] * 6 + ['HEAD', 'PUT', 'DELETE', 'OPTIONS', 'PATCH', 'TRACE', 'CONNECT', 'BREW', 'get', 'X' * 40, 'G(T', 'other', '']
+VERSIONS = ['1.1'] * 40 + ['1.0', '1.2', '2.0', '0.9', '1.1x']
 HEADERS = ['X-Request-Id: a-%d', 'traceparent: 00-%032x-00f067aa0ba902b7-01', 'traceparent: nonsense-%d', 'Host: evil%d.example', 'Origin: http://x%d',
            'Content-Type: application/json', 'Accept: text/x%d', 'X-%d: "\\']
 RARE = ['Transfer-Encoding: chunked', 'Content-Length: 3', 'Expect: 100-continue']  # the daemon waits for what they promise
+ODD = ['Content-Length: 99999999', 'Transfer-Encoding: gzip', 'Content-Encoding: gzip', 'X: y\r\n' * 150 + 'X: z', 'X: ' + 'y' * 40000, 'Host: again', ': nameless']
 
 
 def request(r):
     method, path = r.choice(METHODS), r.choice(PATHS)
-    lines = ['%s %s HTTP/1.1' % (method, path), 'Host: 127.0.0.1:%d' % port]
+    if r.random() < 0.05:  # one that no list holds
+        path = '/' + ''.join(r.choice('abc/.%"\\{}=,\x1b\xe4 2e0') for _ in range(r.randrange(40)))
+    if r.random() < 0.02:
+        method = ''.join(r.choice('ABCGETPOSU') for _ in range(r.randrange(1, 9)))
+    lines = ['%s %s HTTP/%s' % (method, path, r.choice(VERSIONS)), 'Host: 127.0.0.1:%d' % port]
     for h in r.sample(HEADERS, r.choice([0, 0, 1, 1, 2])):
         lines.append(h % r.randrange(1, 1 << 30) if '%' in h else h)
     if r.random() < 0.001:
         lines.append(r.choice(RARE))
+    if r.random() < 0.03:
+        lines.append(r.choice(ODD))
     body = b''
     if method in ('POST', 'PUT', 'PATCH') or r.random() < 0.02:
         body = r.choice([b'', b'x', b'{}', b'{"precision":"fp32"}', b'{"precision":"int8"}', r.choice(photos), r.choice(photos)[:500], os.urandom(50)])
         lines.append('Content-Length: %d' % len(body))
         if path == '/precision':
             lines.append('Content-Type: application/json')
-    return method, '\r\n'.join(lines).encode() + b'\r\n\r\n' + body
+    return method, '\r\n'.join(lines).encode('latin-1') + b'\r\n\r\n' + body
 
 
 def answer(s, method):
