@@ -22,8 +22,8 @@ struct options {
 };
 
 #define COMMON_OPTIONS                                                                                                            \
-    {"url", 'u', CTL_TEXT, offsetof(struct options, server.url),                                                                  \
-     0,     0,   "URL",    "http://HOST:PORT or unix:/PATH (default http://127.0.0.1:8080)"},                                     \
+    {"url", 'u', CTL_TEXT, offsetof(struct options, server.url), 0, 0, "URL", CTL_URL_HELP},                                      \
+        {"cacert", 0, CTL_TEXT, offsetof(struct options, server.ca_file), 0, 0, "FILE", CTL_CA_HELP},                             \
         {"token-file",                                                                                                            \
          0,                                                                                                                       \
          CTL_TEXT,                                                                                                                \

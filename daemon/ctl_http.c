@@ -168,6 +168,8 @@ static int set_options(const struct curl_api *curl, CURL *c, const struct ctl_se
     bad |= curl->easy_setopt(c, CURLOPT_WRITEFUNCTION, take_reply);
     bad |= curl->easy_setopt(c, CURLOPT_WRITEDATA, r);
     bad |= curl->easy_setopt(c, CURLOPT_USERAGENT, "resnetctl");
+    if (s->ca_file)
+        bad |= curl->easy_setopt(c, CURLOPT_CAINFO, s->ca_file);
     if (strcmp(q->method, "GET")) {
         bad |= curl->easy_setopt(c, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)q->size);
         bad |= curl->easy_setopt(c, CURLOPT_POSTFIELDS, q->size ? q->body : "");
@@ -201,6 +203,11 @@ static int no_answer(const struct curl_api *curl, CURL *c, const struct ctl_serv
     long number = 0;
     if (done == CURLE_COULDNT_CONNECT && curl->easy_getinfo(c, CURLINFO_OS_ERRNO, &number) == CURLE_OK && number > 0)
         return err_set(e, ERR_IO, "no answer from %s: %s; is resnetd running there?", s->url, strerror((int)number));
+    if (done == CURLE_PEER_FAILED_VERIFICATION)
+        return err_set(e, ERR_IO, "%s has no certificate that is trusted here: %s; --cacert FILE names one to trust", s->url,
+                       reason);
+    if (done == CURLE_SSL_CACERT_BADFILE)
+        return err_set(e, ERR_IO, "%s: no certificates that can be read", s->ca_file ? s->ca_file : "the system's certificates");
     return err_set(e, ERR_IO, "no answer from %s: %s", s->url, *reason ? reason : curl->easy_strerror(done));
 }
 

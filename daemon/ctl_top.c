@@ -32,8 +32,8 @@ struct options {
 };
 
 static const struct ctl_option options[] = {
-    {"url", 'u', CTL_TEXT, offsetof(struct options, server.url), 0, 0, "URL",
-     "http://HOST:PORT or unix:/PATH (default http://127.0.0.1:8080)"},
+    {"url", 'u', CTL_TEXT, offsetof(struct options, server.url), 0, 0, "URL", CTL_URL_HELP},
+    {"cacert", 0, CTL_TEXT, offsetof(struct options, server.ca_file), 0, 0, "FILE", CTL_CA_HELP},
     {"timeout", 0, CTL_INT, offsetof(struct options, server.timeout), 1, 86400, "S", "give up after S seconds (default 10)"},
     {"interval", 'i', CTL_INT, offsetof(struct options, interval), 1, 3600, "S", "seconds between two looks (default 1)"},
     {"once", 0, CTL_FLAG, offsetof(struct options, once), 0, 0, NULL, "look once, over one interval, and end"},

@@ -21,11 +21,11 @@ ready()
 {
     [ "$(curl -s -k -o /dev/null -m 5 -w '%{http_code}' "https://127.0.0.1:$port/readyz")" = 200 ]
 }
-certificate() # NAME ALGORITHM...
+certificate() # NAME ALTERNATIVE-NAMES ALGORITHM...
 {
-    name=$1
-    shift
-    openssl req -x509 -newkey "$@" -nodes -days 2 -subj "/CN=$name" -addext subjectAltName=DNS:localhost,IP:127.0.0.1 \
+    name=$1 names=$2
+    shift 2
+    openssl req -x509 -newkey "$@" -nodes -days 2 -subj "/CN=$name" -addext "subjectAltName=$names" \
         -keyout "$tmp/$name.key" -out "$tmp/$name.pem" 2>"$tmp/err" || fail "a certificate" "made" "$(cat "$tmp/err")"
 }
 use()
@@ -37,8 +37,9 @@ served() # the name in the certificate that a new connection gets
 {
     openssl s_client -connect "127.0.0.1:$port" </dev/null 2>/dev/null | sed -n 's/^subject=.*CN *= *//p'
 }
-certificate first ec -pkeyopt ec_paramgen_curve:prime256v1
-certificate second rsa:2048
+certificate first DNS:localhost,IP:127.0.0.1 ec -pkeyopt ec_paramgen_curve:prime256v1
+certificate second DNS:localhost,IP:127.0.0.1 rsa:2048
+certificate third DNS:third.example ec -pkeyopt ec_paramgen_curve:prime256v1
 
 # ---- what does not start
 use first second
@@ -68,6 +69,31 @@ equal "the unix socket has none" 200 "$(curl -s -o /dev/null -w '%{http_code}' -
 no_match "a request in clear gets nothing in clear" HTTP "$(curl -s --http0.9 -m 10 "$plain/livez" 2>&1 | tr -cd 'A-Za-z0-9')"
 slow=$( (printf 'GET /livez HTTP/1.1\r\nHost: localhost\r\n'; sleep 4) | openssl s_client -quiet -connect "127.0.0.1:$port" 2>/dev/null)
 equal "a slow header over TLS: the end, without a word in clear" "" "$slow"
+
+# ---- resnetctl
+# ctl WHAT STATUS ARGUMENTS...
+ctl()
+{
+    ctl_what=$1 ctl_status=$2
+    shift 2
+    resnetctl "$@" >"$tmp/out" 2>"$tmp/err"
+    equal "$ctl_what: exit status" "$ctl_status" $?
+}
+ctl "resnetctl, a certificate that is not trusted" 1 status --url "$url"
+match "resnetctl, a certificate that is not trusted: why, and what to do" "$url has no certificate that is trusted here: .*--cacert FILE" "$(cat "$tmp/err")"
+equal "resnetctl, a certificate that is not trusted: one line" 1 "$(wc -l <"$tmp/err")"
+ctl "resnetctl --cacert" 0 status --url "$url" --cacert "$tmp/first.pem"
+match "resnetctl --cacert: an answer" '^queue' "$(cat "$tmp/out")"
+ctl "resnetctl top --cacert" 0 top --once --url "$url/" --cacert "$tmp/first.pem"
+ctl "resnetctl predict --cacert" 0 predict --url "https://localhost:$port" --cacert "$tmp/first.pem" "$photo"
+match "resnetctl predict --cacert: label" ' ship$' "$(cat "$tmp/out")"
+ctl "resnetctl, another's certificate" 1 precision fp32 --url "$url" --cacert "$tmp/second.pem"
+match "resnetctl, another's certificate: why" 'no certificate that is trusted here' "$(cat "$tmp/err")"
+ctl "resnetctl --cacert with a file that is not there" 1 status --url "$url" --cacert "$tmp/none"
+match "resnetctl --cacert with a file that is not there: which" "$tmp/none: no certificates that can be read" "$(cat "$tmp/err")"
+ctl "resnetctl --cacert with a file without certificates" 1 status --url "$url" --cacert "$tmp/first.key"
+ctl "resnetctl in clear" 1 status --url "$plain"
+match "resnetctl in clear: that nothing comes" "no answer from $plain: " "$(cat "$tmp/err")"
 
 # ---- reloads
 equal "the certificate of the start" first "$(served)"
@@ -100,4 +126,25 @@ wait_for $patience told || fail "TLS is not switched off by a reload" "only a re
 equal "and goes on" second "$(served)"
 stop_daemon
 equal "exit status" 0 "$exit_status"
+
+# ---- certificate and key as credentials of systemd's, with a token beside them; the certificate is for another name
+mkdir "$tmp/credentials"
+cp "$tmp/third.pem" "$tmp/credentials/tls-certificate"
+cp "$tmp/third.key" "$tmp/credentials/tls-key"
+printf 'correct-horse-battery-staple\n' >"$tmp/credentials/admin-token"
+CREDENTIALS_DIRECTORY=$tmp/credentials
+export CREDENTIALS_DIRECTORY
+start_daemon --model "$bundled"
+url=https://127.0.0.1:$port
+equal "the certificate of the credentials" third "$(served)"
+ctl "resnetctl, a certificate for another name" 1 status --url "$url" --cacert "$tmp/third.pem"
+match "resnetctl, a certificate for another name: why" 'no certificate that is trusted here: .*name' "$(cat "$tmp/err")"
+problem "a change through a proxy, without the token" 403 /v1/reload -k -X POST -H 'Via: 1.1 a'
+expect "a change through a proxy, with the token of the credentials" 200 /v1/reload -k -X POST -H 'Via: 1.1 a' -H 'Authorization: Bearer correct-horse-battery-staple'
+stop_daemon
+rm "$tmp/credentials/tls-key"
+resnetd --model "$bundled" -t >"$tmp/out" 2>&1
+match "one of the two credentials" 'needed together' "$(cat "$tmp/out")"
+resnetd --model "$bundled" -o "server.tls_key=$tmp/third.key" -t >"$tmp/out" 2>&1
+equal "a configured key beside the certificate of the credentials" 0 $?
 finish

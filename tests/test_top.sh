@@ -140,7 +140,7 @@ does "a token file that is not there" 1 reload --token-file "$tmp/no-token"
 match "a token file that is not there: which" 'no-token' "$(cat "$tmp/err")"
 ctl=
 does "no daemon's address" 2 top --url ftp://x --once
-match "no daemon's address: what it may be" 'http://HOST:PORT or unix:/PATH' "$(cat "$tmp/err")"
+match "no daemon's address: what it may be" 'https://HOST:PORT or unix:/PATH' "$(cat "$tmp/err")"
 does "top where nobody listens" 1 top --url "unix:$tmp/nobody" --once
 match "top where nobody listens: is it running" 'is resnetd running there' "$(cat "$tmp/err")"
 does "an interval of nothing" 2 top --interval 0
