@@ -372,13 +372,13 @@ static enum MHD_Result on_data(struct request *r, const char *data, size_t size)
     struct server *s = r->server;
     struct conns *conns = &s->conns;
     struct err e;
-    if (++r->pieces > BODY_PIECES_MAX && r->guard.chunked) {
+    if (r->guard.chunked && ++r->pieces > BODY_PIECES_MAX) {
         metrics_reject(s->metrics, REJECT_TOO_LARGE);
         conn_abort(conns, r->conn, 413, "Content Too Large", "body-too-large", "the body comes in more than 65536 pieces");
         return MHD_NO;
     }
     size_t most = r->phase == PHASE_DISCARD && r->reply.status ? REFUSED_BODY_MAX : (size_t)r->conf->max_body;
-    if (most < r->body_len || size > most - r->body_len) {
+    if (size > most - r->body_len) {
         metrics_reject(s->metrics, REJECT_TOO_LARGE);
         conn_abort(conns, r->conn, 413, "Content Too Large", "body-too-large", "the body is larger than max_body");
         return MHD_NO;

@@ -80,6 +80,11 @@ void http_server_stop(struct http_server *h)
     free(h);
 }
 
+struct server *http_server_parts(struct http_server *h)
+{
+    return &h->server;
+}
+
 int http_server_connect(const struct http_server *h)
 {
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);

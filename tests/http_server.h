@@ -12,6 +12,10 @@ struct http_server;
 struct http_server *http_server_start(const char *conf);
 void http_server_stop(struct http_server *h);
 
+/* What it is made of. */
+struct server;
+struct server *http_server_parts(struct http_server *h);
+
 /* A connection, or -1. */
 int http_server_connect(const struct http_server *h);
 

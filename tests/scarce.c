@@ -4,7 +4,7 @@
 
 #include <stddef.h>
 
-int scarce_left = -1;
+_Atomic int scarce_left = -1;
 
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t n, size_t size);

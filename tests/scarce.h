@@ -7,6 +7,6 @@
 #define TESTS_SCARCE_H
 
 /* This many allocations succeed, all later ones fail; -1: plenty, as at the start. */
-extern int scarce_left;
+extern _Atomic int scarce_left;
 
 #endif

@@ -277,7 +277,7 @@ static void limit(void **state)
     for (int i = 1; i <= WAITING; i++)
         assert_int_equal(change_push(server.change, &all[i], behind_gate), API_PENDING);
     assert_int_equal(change_push(server.change, &all[WAITING + 1], behind_gate), API_DONE);
-    answered(&all[WAITING + 1], 503, "64 changes are waiting");
+    answered(&all[WAITING + 1], 503, "problem:queue-full");
     write_conf("precision = fp16\n");
     change_reload(server.change); /* is left out, with a word in the log */
     open_gate();

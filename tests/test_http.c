@@ -128,6 +128,7 @@ static const struct row rows[] = {
     ROW("POST / HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX-Sum: 1\r\n\r\n", 200, 1),
     ROW("POST / HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX: 1\r\n: 2\r\n", 200, 1),
     ROW("GET /nothing HTTP/1.1\r\n" H "\r\n", 404, 0),
+    ROW("OPTIONS /nothing HTTP/1.1\r\n" H "\r\n", 404, 0),
     ROW("PUT /livez HTTP/1.1\r\n" H "Content-Length: 5\r\n\r\nhello", 405, 0),
     ROW("POST /predict HTTP/1.1\r\n" H "\r\n", 411, 0),
     ROW("POST /predict HTTP/1.1\r\n" H "Content-Length: 0\r\n\r\n", 404, 0), /* no model is loaded */

@@ -28,7 +28,7 @@
 #define PROSE 400000
 
 /* The n-th look at a file from now finds it gone; -1: none. */
-static int looks_left = -1;
+static _Atomic int looks_left = -1;
 
 int __real_stat(const char *path, struct stat *st);
 int __real_access(const char *path, int mode);
@@ -543,7 +543,7 @@ static int do_states(struct registry *r, struct conf *c, struct err *e)
 }
 
 /* Each step with *left counted from 0 until nothing fails: what could not be done left all as it was. instead: also possible. */
-static void each_fails(int *left, int (*step)(struct registry *r, struct conf *c, struct err *e), const char *then,
+static void each_fails(_Atomic int *left, int (*step)(struct registry *r, struct conf *c, struct err *e), const char *then,
                        const char *instead)
 {
     struct conf *c = configure(after);
