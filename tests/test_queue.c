@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -116,12 +117,14 @@ static void *giver(void *user)
 {
     struct crowd *c = user;
     for (int i = 0; i < EACH;) {
-        if (budget_reserve(c->b, 10, "a test", NULL) < 0)
-            continue;
-        if (queue_push(c->q, &items[i % 64], NULL, 0) == 0)
-            i++;
-        else
+        if (budget_reserve(c->b, 10, "a test", NULL) == 0) {
+            if (queue_push(c->q, &items[i % 64], NULL, 0) == 0) {
+                i++;
+                continue;
+            }
             budget_release(c->b, 10);
+        }
+        sched_yield(); /* where one thread runs at a time, as under valgrind, the takers would hardly get their turn */
     }
     return NULL;
 }

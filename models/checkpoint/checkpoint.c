@@ -165,9 +165,9 @@ int checkpoint_import(const char *path, const struct import_options *o, struct n
         if (has_suffix(path, &readers[i]))
             found = &readers[i];
     if (!found) {
-        char names[128] = "";
-        for (int i = 0; i < READERS; i++)
-            strcat(strcat(names, i ? ", " : ""), readers[i].name);
+        char names[128];
+        for (size_t i = 0, length = 0; i < READERS && length < sizeof names; i++)
+            length += (size_t)snprintf(names + length, sizeof names - length, "%s%s", i ? ", " : "", readers[i].name);
         return err_set(e, ERR_UNSUPPORTED, "%s: not a checkpoint of a kind that is read here (%s)", path, names);
     }
     if (found->import(path, o, out, e) == 0)
