@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/clock.h"
+
 const struct image_limits image_limits_default = {
     .width = 16384, .height = 16384, .pixels = 50000000, .scans = 100, .decoder_bytes = (size_t)256 << 20, .lenient = 0};
 
@@ -69,6 +71,13 @@ int image_check_size(int64_t width, int64_t height, const struct image_limits *l
         return err_set(e, ERR_TOO_LARGE, "image is %lldx%lld, %lld pixels, the limit is %lld: send a smaller one",
                        (long long)width, (long long)height, (long long)(width * height), (long long)limits->pixels);
     return 0;
+}
+
+int image_check_time(const struct image_limits *limits, struct err *e)
+{
+    if (!limits->deadline_ms || clock_ms() <= limits->deadline_ms)
+        return 0;
+    return err_set(e, ERR_TOO_LARGE, "decoding takes longer than the time there is for it: send a smaller one");
 }
 
 int image_begin(struct image *i, int w, int h, struct err *e)

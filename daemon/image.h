@@ -20,6 +20,7 @@ struct image_limits {
     int scans;            /* of a progressive JPEG */
     size_t decoder_bytes; /* memory a decoder may take beside the pixels it returns */
     int lenient;          /* 1: decoder warnings are counted, not errors */
+    int64_t deadline_ms;  /* of clock_ms(), after which JPEG and PNG are given up; 0: none. WebP is over in seconds */
 };
 extern const struct image_limits image_limits_default; /* 16384 x 16384, 50 million pixels, 100 scans, 256 MiB, strict */
 

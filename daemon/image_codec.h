@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// image_codec.h - private to image*.c and to estimate.c, which foretells them: one function per format, and what the formats share.
+// image_codec.h - private to image*.c and to estimate.c, which foretells them: one function per format, and what the formats
+// share.
 //
 // A decoder learns size and orientation from the header, checks them, takes the pixels with image_begin, and hands over its rows
 // in file order with image_put_rows, which turns them upright on the way: no second copy of the image exists.
@@ -14,6 +15,9 @@
 
 /* 0, or -1 with ERR_DAMAGED for a side of 0 and ERR_TOO_LARGE beyond the limits. */
 int image_check_size(int64_t width, int64_t height, const struct image_limits *limits, struct err *e);
+
+/* 0, or -1 with ERR_TOO_LARGE when the time for decoding is over. To be asked every few rows. */
+int image_check_time(const struct image_limits *limits, struct err *e);
 
 /* Takes i->rgb for decoded rows of w x h and sets i->width and i->height, sides exchanged as i->orientation says. */
 int image_begin(struct image *i, int w, int h, struct err *e);

@@ -101,6 +101,8 @@ static void on_progress(j_common_ptr c)
         err_set(j->e, ERR_TOO_LARGE, "JPEG is too large: it has more than %d scans, the limit for its size", (int)most);
         longjmp(j->failed, 1);
     }
+    if (image_check_time(j->limits, j->e))
+        longjmp(j->failed, 1);
 }
 
 static int find_orientation(const struct jpeg_decompress_struct *c)

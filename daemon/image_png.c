@@ -112,6 +112,13 @@ static int convert(struct job *j)
     return passes;
 }
 
+static void read_row(struct job *j, uint8_t *row)
+{
+    if (image_check_time(j->limits, j->e))
+        longjmp(j->failed, 1);
+    png_read_row(j->png, row, NULL);
+}
+
 static int decode(struct job *j)
 {
     if (setjmp(j->failed))
@@ -145,11 +152,11 @@ static int decode(struct job *j)
         return refuse(j, "");
     for (int pass = 1; pass < passes; pass++) /* the last one below */
         for (int y = 0; y < height; y++)
-            png_read_row(j->png, j->rows + (size_t)y * stride, NULL);
+            read_row(j, j->rows + (size_t)y * stride);
     for (int y = 0; y < height; y += band) {
         int n = height - y < band ? height - y : band;
         for (int r = 0; r < n; r++) {
-            png_read_row(j->png, j->rows + (size_t)r * stride, NULL);
+            read_row(j, j->rows + (size_t)r * stride);
             if (alpha)
                 image_over_black(j->rows + (size_t)r * stride, (size_t)i->file_width);
         }

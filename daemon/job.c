@@ -209,6 +209,10 @@ static int pixels(struct request *r, struct job_input *in, uint8_t *rgb, struct 
     limits.scans = (int)c->max_scans;
     limits.decoder_bytes = (size_t)c->decoder_memory;
     limits.lenient = c->lenient;
+    /* however patient the client is: what takes as long as a stuck worker must not be taken for one */
+    limits.deadline_ms = clock_ms() + c->stall_timeout / 2;
+    if (limits.deadline_ms > r->job.deadline_ms)
+        limits.deadline_ms = r->job.deadline_ms;
 
     struct image image = {0};
     size_t need = estimate_decode(in->bytes, in->size, &limits, p);
@@ -241,6 +245,8 @@ static int fill(struct request *r, struct job_input *in, struct session *s, uint
         session_set_pixels(s, 0, rgb);
         return 1;
     }
+    if (late(r, "while an image was decoded"))
+        return 0;
     if (r->job.count > 1)
         err_prefix(&e, "image %d", (int)(in - r->job.inputs) + 1);
     if (fail_first(r))

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "config.h"
+#include "daemon/clock.h"
 #include "daemon/image.h"
 #include "tests/files.h"
 #include "tests/make_image.h"
@@ -173,6 +174,27 @@ static void limits_arithmetic_pixels(void **state)
 
 /* Of decoders that hold the whole image there is a number of bytes that just suffices; with one less the answer is "too large",
    not a damaged image. */
+/* An hour is enough, the past is not; libwebp cannot be stopped. */
+static void limits_time(void **state)
+{
+    (void)state;
+    struct sample *all = samples();
+    for (struct sample *s = all; s->name; s++) {
+        struct image_limits l = image_limits_default;
+        struct err e;
+        l.deadline_ms = clock_ms() + 3600 * 1000;
+        assert_int_equal(outcome(s->b, &l, NULL, NULL), DECODED);
+        l.deadline_ms = clock_ms() - 1;
+        if (image_recognise(s->b.data, s->b.size) == IMAGE_WEBP) {
+            assert_int_equal(outcome(s->b, &l, NULL, NULL), DECODED);
+            continue;
+        }
+        assert_int_equal(outcome(s->b, &l, NULL, &e), ERR_TOO_LARGE);
+        assert_non_null(strstr(e.text, "longer than the time"));
+    }
+    samples_free(all);
+}
+
 static void limits_decoder_bytes(void **state)
 {
     (void)state;
@@ -405,12 +427,19 @@ static void withstands_hostile_files(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(limits_sides_and_pixels),        cmocka_unit_test(limits_scans),
-        cmocka_unit_test(limits_arithmetic_pixels),       cmocka_unit_test(limits_decoder_bytes),
-        cmocka_unit_test(claims_of_size_cost_nothing),    cmocka_unit_test(refuses_cut_images),
-        cmocka_unit_test(refuses_surplus_before_the_end), cmocka_unit_test(ignores_what_follows),
-        cmocka_unit_test(survives_altered_bytes),         cmocka_unit_test(lenient_counts_warnings),
-        cmocka_unit_test(reports_lack_of_memory),         cmocka_unit_test(withstands_hostile_files),
+        cmocka_unit_test(limits_sides_and_pixels),
+        cmocka_unit_test(limits_scans),
+        cmocka_unit_test(limits_time),
+        cmocka_unit_test(limits_arithmetic_pixels),
+        cmocka_unit_test(limits_decoder_bytes),
+        cmocka_unit_test(claims_of_size_cost_nothing),
+        cmocka_unit_test(refuses_cut_images),
+        cmocka_unit_test(refuses_surplus_before_the_end),
+        cmocka_unit_test(ignores_what_follows),
+        cmocka_unit_test(survives_altered_bytes),
+        cmocka_unit_test(lenient_counts_warnings),
+        cmocka_unit_test(reports_lack_of_memory),
+        cmocka_unit_test(withstands_hostile_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
