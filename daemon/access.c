@@ -116,6 +116,10 @@ static int identify(const struct request *r, char *why, size_t size)
         return 1;
     if (!r->conn->is_loopback)
         return refuse(why, size, "changes are accepted from this machine only; from elsewhere, %s", how);
+    if (!r->conf->loopback_changes)
+        return refuse(why, size, "loopback_changes is off; %s", how);
+    if (!r->http_11) /* what nginx speaks to those behind it, without a word of who asks */
+        return refuse(why, size, "the request came by HTTP/1.0, as from a proxy; %s", how);
     if (!guard_is_loopback_name(r->guard.host))
         return refuse(why, size, "changes need a Host that names the loopback interface, such as 127.0.0.1 or localhost; else %s",
                       how);

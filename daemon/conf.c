@@ -37,6 +37,7 @@ static const struct conf_row rows[] = {
     {"server", "drain_timeout", CONF_TIME, AT(drain_timeout), 100, DAY, "10s", NULL, 0},
     {"server", "hosts", CONF_WORDS, AT(hosts), 0, 64, "", NULL, 0},
     {"server", "admin_token_file", CONF_TEXT, AT(admin_token_file), 0, PATH_MAX - 1, "", NULL, 0},
+    {"server", "loopback_changes", CONF_BOOL, AT(loopback_changes), 0, 1, "yes", NULL, 0},
     {"server", "tls_certificate", CONF_TEXT, AT(tls_certificate), 0, PATH_MAX - 1, "", NULL, 0},
     {"server", "tls_key", CONF_TEXT, AT(tls_key), 0, PATH_MAX - 1, "", NULL, 0},
     {"inference", "kernels", CONF_TEXT, AT(kernels), 1, 64, "auto", NULL, RESTART},

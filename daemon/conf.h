@@ -37,6 +37,7 @@ struct conf {
     int64_t request_timeout, max_timeout, drain_grace, drain_timeout;
     char *hosts; /* names allowed in Host besides the loopback ones */
     char *admin_token_file;
+    int loopback_changes;
     char *tls_certificate, *tls_key; /* PEM files; both or none */
     /* inference */
     char *kernels;

@@ -50,7 +50,7 @@ static struct request *request(enum peer peer, int bound_loopback, const char *a
     static struct conn c;
     headers = all;
     c = (struct conn){.is_unix = peer == UNIX, .is_loopback = peer == LOOPBACK, .bound_loopback = bound_loopback};
-    r = (struct request){.conn = &c, .conf = &conf};
+    r = (struct request){.conn = &c, .conf = &conf, .http_11 = 1};
     const char *host = request_header(&r, "Host"), *type = request_header(&r, "Content-Type");
     if (host) { /* as the guard leaves it */
         size_t n = *host == '[' ? strcspn(host, "]") + 1 : strcspn(host, ":");
@@ -195,6 +195,35 @@ static void changes(void **state)
     }
 }
 
+/* Who is on the same machine may be a proxy that says nothing of whom it serves. */
+static void loopback(void **state)
+{
+    static const struct {
+        enum peer peer;
+        int loopback_changes, http_11, allowed;
+        const char *headers;
+    } cases[] = {
+        {LOOPBACK, 1, 1, 1, LOCAL JSON},
+        {LOOPBACK, 1, 0, 0, LOCAL JSON},
+        {LOOPBACK, 0, 1, 0, LOCAL JSON},
+        {LOOPBACK, 0, 1, 0, "Host: localhost\nOrigin: http://localhost\n" JSON},
+        {LOOPBACK, 0, 0, 1, LOCAL "Authorization: Bearer " TOKEN "\n"},
+        {REMOTE, 1, 1, 0, LOCAL JSON},
+        {UNIX, 0, 0, 1, LOCAL},
+    };
+    char why[256];
+    (void)state;
+    conf.admin_token_file = token_file;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct request *r = request(cases[i].peer, 1, cases[i].headers);
+        conf.loopback_changes = cases[i].loopback_changes;
+        r->http_11 = cases[i].http_11;
+        if (access_change(r, why, sizeof why) != cases[i].allowed || access_details(r) != cases[i].allowed)
+            fail_msg("case %zu: %s", i, why);
+    }
+    conf.loopback_changes = 1;
+}
+
 /* What is in the file: its first line without blanks at its end, at least 16 characters. */
 static void token_files(void **state)
 {
@@ -231,6 +260,7 @@ static int start(void **state)
     (void)state;
     dir = files_make_dir();
     snprintf(token_file, sizeof token_file, "%s/token", dir);
+    conf.loopback_changes = 1;
     conf.hosts = (char *)"kitchen.lan pi";
     log_setup(LOG_LEVEL_ERROR, LOG_TEXT, LOG_PREFIX_OFF);
     files_write(dir, "token", TOKEN "\n", sizeof TOKEN);
@@ -246,6 +276,7 @@ static int stop(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(hosts), cmocka_unit_test(changes), cmocka_unit_test(token_files)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(hosts), cmocka_unit_test(changes), cmocka_unit_test(loopback),
+                                       cmocka_unit_test(token_files)};
     return cmocka_run_group_tests(tests, start, stop);
 }
