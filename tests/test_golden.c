@@ -18,19 +18,14 @@
 #include "kernels/cpu.h"
 #include "models/quantize/quantize.h"
 #include "models/session.h"
+#include "tests/emulated.h"
 #include "tests/files.h"
 #include "tests/golden.h"
 
 static const char *data;
 static char *dir;
 
-/* Emulated and sanitised runs take the first few images: there the bits matter, not the percentages. */
-static int emulated(void)
-{
-    const char *emulator = getenv("EMULATOR");
-    return emulator && *emulator;
-}
-
+/* Such runs take the first few images: there the bits matter, not the percentages. */
 static int slow(void)
 {
 #if defined(__SANITIZE_ADDRESS__)
