@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <microhttpd.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -105,6 +106,8 @@ struct row {
     }
 #define FINE(bytes) ROW(bytes, 200, 0)
 #define BAD(bytes)  ROW(bytes, 400, 1)
+/* By libmicrohttpd before 1.0, and since: the later one reads fields as their grammar says, and refuses some by itself. */
+#define BY_AGE(old, now) (MHD_VERSION < 0x01000000 ? (old) : (now))
 
 static const struct row rows[] = {
     FINE("GET /livez HTTP/1.1\r\n" H "\r\n"),
@@ -123,10 +126,12 @@ static const struct row rows[] = {
     FINE("POST / HTTP/1.1\r\n" H "Content-Length: 5\r\n\r\nhello"),
     FINE("POST / HTTP/1.1\r\n" H "Content-Length: 32\r\n\r\n" NEXT),
     FINE("POST / HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"),
-    FINE("POST / HTTP/1.1\r\n" H "Transfer-Encoding: CHUNKED\r\n\r\nA;a=b\r\nhelloworld\r\n0001\r\n!\r\n00\r\n\r\n"),
+    FINE("POST / HTTP/1.1\r\n" H "Transfer-Encoding: CHUNKED\r\n\r\nA\r\nhelloworld\r\n0001\r\n!\r\n00\r\n\r\n"),
+    ROW("POST / HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\nA;a=b\r\nhelloworld\r\n0\r\n\r\n", BY_AGE(200, 400),
+        BY_AGE(0, 1)),
     /* trailer fields are read, and end the connection */
     ROW("POST / HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX-Sum: 1\r\n\r\n", 200, 1),
-    ROW("POST / HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX: 1\r\n: 2\r\n", 200, 1),
+    ROW("POST / HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX: 1\r\n: 2\r\n", BY_AGE(200, 400), 1),
     ROW("GET /nothing HTTP/1.1\r\n" H "\r\n", 404, 0),
     ROW("OPTIONS /nothing HTTP/1.1\r\n" H "\r\n", 404, 0),
     ROW("PUT /livez HTTP/1.1\r\n" H "Content-Length: 5\r\n\r\nhello", 405, 0),
@@ -136,9 +141,9 @@ static const struct row rows[] = {
     /* the request line */
     BAD("GET /livez HTTP/1.1\n" H "\r\n"),
     BAD("GET  /livez HTTP/1.1\r\n" H "\r\n"),
-    ROW("GET /li vez HTTP/1.1\r\n" H "\r\n", 0, 1),
-    BAD("GET /livez?\0 HTTP/1.1\r\n" H "\r\n"),
-    BAD("GET /livez\0x HTTP/1.1\r\n" H "\r\n"),
+    ROW("GET /li vez HTTP/1.1\r\n" H "\r\n", BY_AGE(0, 400), 1),
+    ROW("GET /livez?\0 HTTP/1.1\r\n" H "\r\n", BY_AGE(400, 0), 1),
+    ROW("GET /livez\0x HTTP/1.1\r\n" H "\r\n", BY_AGE(400, 0), 1),
     BAD("GET /livez%00 HTTP/1.1\r\n" H "\r\n"),
     BAD("GET /livez\x80 HTTP/1.1\r\n" H "\r\n"),
     BAD("GET /livez#top HTTP/1.1\r\n" H "\r\n"),
@@ -186,7 +191,7 @@ static const struct row rows[] = {
     BAD("POST / HTTP/1.1\r\n" H "Content-Length: 0x5\r\n\r\nhello"),
     BAD("POST / HTTP/1.1\r\n" H "Content-Length: 05\r\n\r\nhello"),
     BAD("POST / HTTP/1.1\r\n" H "Content-Length: 5 5\r\n\r\nhello"),
-    BAD("POST / HTTP/1.1\r\n" H "Content-Length: 5 \r\n\r\nhello"),
+    ROW("POST / HTTP/1.1\r\n" H "Content-Length: 5 \r\n\r\nhello", BY_AGE(400, 200), BY_AGE(1, 0)),
     BAD("POST / HTTP/1.1\r\n" H "Content-Length:\r\n\r\nhello"),
     BAD("POST / HTTP/1.1\r\n" H "Content-Length:\r\n 32\r\n\r\n"),
     BAD("POST / HTTP/1.1\r\n" H "Content-Length : 32\r\n\r\n"),
@@ -195,7 +200,7 @@ static const struct row rows[] = {
     ROW("POST / HTTP/1.1\r\n" H "Content-Length: 81921\r\nExpect: 100-continue\r\n\r\n", 413, 1),
     BAD("POST / HTTP/1.1\r\n" H "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n"),
     BAD("POST / HTTP/1.1\r\n" H "Transfer-Encoding: identity\r\n\r\n"),
-    BAD("POST / HTTP/1.1\r\n" H "Transfer-Encoding: chunked \r\n\r\n0\r\n\r\n"),
+    ROW("POST / HTTP/1.1\r\n" H "Transfer-Encoding: chunked \r\n\r\n0\r\n\r\n", BY_AGE(400, 200), BY_AGE(1, 0)),
     BAD("POST / HTTP/1.1\r\n" H "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
     BAD("POST / HTTP/1.1\r\n" H "Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n"),
     BAD("POST / HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n"),
@@ -397,16 +402,16 @@ static void limits(void **state)
     assert_int_equal(flood("GET /livez?a", '&', 255, " HTTP/1.1\r\n" H "\r\n"), 200);
     assert_int_equal(flood("GET /livez?a", '&', 256, " HTTP/1.1\r\n" H "\r\n"), 414);
     /* more of them than libmicrohttpd has room for: it ends the connection, and what belongs to the request goes with it */
-    assert_int_equal(many_cookies(6000), 0);
+    assert_int_equal(many_cookies(6000), BY_AGE(0, 431));
     int method = flood("", 'M', 1000000, " / HTTP/1.1\r\n" H "\r\n");
-    assert_true(method >= 400 && method < 500);
+    assert_true((method >= 400 && method < 500) || method == BY_AGE(400, 0));
     assert_int_equal(flood("POST / HTTP/1.1\r\n" H "Content-Length: 81920\r\n\r\n", 'x', 81920, ""), 200);
     snprintf(first, sizeof first, "%s14000\r\n", chunked);
     assert_int_equal(flood(first, 'x', 81920, "\r\n0\r\n\r\n"), 200);
     snprintf(first, sizeof first, "%s14001\r\n", chunked);
     assert_int_equal(flood(first, 'x', 81921, "\r\n0\r\n\r\n"), 413);
     snprintf(first, sizeof first, "%s1;a=", chunked);
-    assert_int_equal(flood(first, 'x', 65536, "\r\nx\r\n0\r\n\r\n"), 200);
+    assert_int_equal(flood(first, 'x', 65536, "\r\nx\r\n0\r\n\r\n"), BY_AGE(200, 400));
     assert_int_equal(many_chunks(65536), 200);
     assert_int_equal(many_chunks(65537), 413);
 }
