@@ -49,6 +49,14 @@ int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(
     return no_threads ? EAGAIN : __real_pthread_create(thread, attr, fn, user);
 }
 
+static void open_gate(void)
+{
+    pthread_mutex_lock(&lock);
+    gate_open = 1;
+    pthread_cond_broadcast(&changed);
+    pthread_mutex_unlock(&lock);
+}
+
 static struct server server;
 static char *dir, conf_path[4200];
 
@@ -108,6 +116,7 @@ static int start(void **state)
 static int stop(void **state)
 {
     (void)state;
+    open_gate(); /* a test that failed may have left it closed */
     change_stop(server.change);
     change_free(server.change);
     registry_free(server.registry);
@@ -177,14 +186,6 @@ static void behind_gate(struct request *r)
         pthread_cond_wait(&changed, &lock);
     pthread_mutex_unlock(&lock);
     r->reply.status = 200;
-}
-
-static void open_gate(void)
-{
-    pthread_mutex_lock(&lock);
-    gate_open = 1;
-    pthread_cond_broadcast(&changed);
-    pthread_mutex_unlock(&lock);
 }
 
 static void done(void)
