@@ -282,6 +282,7 @@ broken_reported()
 checks=$((checks + 1))
 wait_for $patience broken_reported || fail "SIGHUP with a broken file is reported" "file, line and key in the log" "$(tail -n 5 "$tmp/log")"
 expect "after the broken reload" 200 /predict --data-binary "@$photo"
+expect "HTTP/1.0" 200 /predict --http1.0 --data-binary "@$photo"
 expect "ready after the broken reload" 200 /readyz
 problem "the old configuration goes on" 415 /predict --data-binary "@$tmp/large"
 
