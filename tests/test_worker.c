@@ -25,6 +25,7 @@
 #include "kernels/cpu.h"
 #include "kernels/kernels.h"
 #include "tests/files.h"
+#include "tests/scarce.h"
 
 enum { CAPACITY = 24, CLASSES = 10, SIDE = 32, PATIENCE = 3000 /* times 10 ms: an emulator on a busy machine */ };
 
@@ -285,6 +286,17 @@ static int values_open(struct request *r, struct err *e)
     return 0;
 }
 static const struct job_kind values_kind = {values_open, plain_reply};
+
+/* The photo and what is in the body; takes no memory of its own. */
+static int two_open(struct request *r, struct err *e)
+{
+    if (job_inputs(r, 2, e) < 0)
+        return -1;
+    r->job.inputs[0] = (struct job_input){.bytes = (const uint8_t *)photo, .size = photo_size};
+    r->job.inputs[1] = (struct job_input){.bytes = r->body, .size = r->body_len};
+    return 0;
+}
+static const struct job_kind two_kind = {two_open, plain_reply};
 
 static int many_open(struct request *r, struct err *e)
 {
@@ -551,6 +563,61 @@ static void full_queue(void **state)
     loaded_free(l);
 }
 
+/* Asks and is told that there is no room for `what`. */
+static void no_room_for(const char *what, const struct job_kind *kind, struct loaded *l)
+{
+    struct ask a;
+    const size_t used = atomic_load(&server.budget.used);
+    atomic_store(&server.budget.limit, used);
+    prepare(&a, kind, l, photo_size);
+    push(&a);
+    await(&a.answered, 1);
+    assert_non_null(strstr(a.r.reply.body.s, what));
+    assert_int_equal(end(&a, NULL), 503);
+    assert_int_equal(settled(used), used);
+    atomic_store(&server.budget.limit, (size_t)1 << 40);
+}
+
+static void no_room(void **state)
+{
+    float want[CLASSES], got[CLASSES];
+    struct loaded *l = get(PRECISION_INT8);
+    (void)state;
+    no_room_for("a session", &predict_kind, l);
+    assert_int_equal(ask(l, want), 200);
+    no_room_for("decoding this image", &predict_kind, l);
+    no_room_for("the request's images", &two_kind, l);
+    assert_int_equal(ask(l, got), 200);
+    assert_memory_equal(got, want, sizeof got);
+    loaded_free(l);
+}
+
+/* Every allocation on the way of a request fails once, the first session's among them. */
+static void no_memory(void **state)
+{
+    static const struct job_kind *const kinds[] = {&predict_kind, &two_kind};
+    float want[CLASSES], got[CLASSES];
+    struct loaded *l = get(PRECISION_INT8);
+    (void)state;
+    for (int i = 0; i < 2; i++)
+        for (int n = 0, left = 0; left == 0; n++) {
+            struct ask a;
+            assert_true(n < 200);
+            prepare(&a, kinds[i], l, photo_size);
+            scarce_left = n;
+            push(&a);
+            await(&a.answered, 1);
+            left = scarce_left;
+            scarce_left = -1;
+            const int status = end(&a, i ? NULL : want);
+            if (status != 503)
+                assert_int_equal(status, 200);
+        }
+    assert_int_equal(ask(l, got), 200);
+    assert_memory_equal(got, want, sizeof got);
+    loaded_free(l);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -561,6 +628,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(order, start, stop),
         cmocka_unit_test_setup_teardown(stuck_thread, start, stop),
         cmocka_unit_test_setup_teardown(full_queue, start, stop),
+        cmocka_unit_test_setup_teardown(no_room, start, stop),
+        cmocka_unit_test_setup_teardown(no_memory, start, stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
