@@ -25,6 +25,14 @@ line()
     printf '%s: asked %s; reached %s; %s\n' "$line_name" "$line_asked" "$line_reached" $line_verdict
 }
 
+# clean_end WHAT: under sanitizers the status tells of leaks, too, and the log which
+clean_end()
+{
+    stop_daemon
+    line "clean end after $1, also under sanitizers" "status 0" "$exit_status" [ "$exit_status" -eq 0 ]
+    [ "$exit_status" -eq 0 ] || tail -n 40 "$tmp/log"
+}
+
 if [ $# -eq 0 ]; then
     start_daemon --model "$bundled" -o server.max_connections_per_address=0 -o server.header_timeout=2s -o server.body_timeout=2s
     if [ -e "$tools/h1vectors_run.py" ]; then
@@ -48,8 +56,11 @@ if [ $# -eq 0 ]; then
     else
         echo "SKIP: raw replay: no corpora in $corpora"
     fi
-    stop_daemon
-    line "clean end, also under sanitizers" "status 0" "$exit_status" [ "$exit_status" -eq 0 ]
+    clean_end "vectors and corpora"
+    printf '[server]\nheader_timeout = 1s\nbody_timeout = 1s\nmax_connections_per_address = 0\n[log]\naccess = yes\nlevel = debug\n[model.m]\npath = %s\nprecision = int8\n' "$bundled" >"$tmp/conf"
+    start_daemon -c "$tmp/conf"
+    "$python" "$srcdir/tests/proof/mutate.py" "$port" "$srcdir/tests/data" "${MUTATE_SECONDS:-60}" "${SEED:-1}" || status=1
+    clean_end "altered requests"
 fi
 "$python" "$srcdir/tests/proof/clients.py" "$@" || status=1
 exit $status
