@@ -11,6 +11,7 @@
 
 #include "models/json.h"
 #include "models/network.h"
+#include "models/utf8.h"
 
 #define REPLY_BYTES_MAX (64u << 20)
 #define TOKEN_FILE_MAX  4096
@@ -70,8 +71,10 @@ static const struct ctl_usage drain_usage = {"drain [--url URL] [--token-file FI
 /* What a daemon sends is not for the terminal to obey. */
 static void print_text(const char *s)
 {
-    for (; *s; s++)
-        putchar((unsigned char)*s < 0x20 || *s == 0x7f ? '?' : *s);
+    for (size_t n; *s; s += n ? n : 1) {
+        n = utf8_control(s);
+        putchar(n ? '?' : *s);
+    }
 }
 
 static void print_scalar(const cJSON *v)

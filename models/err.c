@@ -12,8 +12,8 @@
 static void sanitise(char *s)
 {
     for (; *s; s++)
-        if ((unsigned char)*s < 0x20 || (unsigned char)*s == 0x7f)
-            *s = '?';
+        for (size_t n = utf8_control(s); n > 0; n--)
+            s[n - 1] = '?';
 }
 
 int err_set(struct err *e, enum err_code code, const char *fmt, ...)

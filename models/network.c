@@ -138,7 +138,7 @@ int label_check(const char *label, size_t size, struct err *e)
         const size_t n = utf8_length(label + i, size - i);
         if (n == 0)
             return err_set(e, ERR_INPUT, "a label is not UTF-8");
-        if ((unsigned char)label[i] < 0x20 || label[i] == 0x7f)
+        if (utf8_control(label + i))
             return err_set(e, ERR_INPUT, "a label holds a control character");
         i += n;
     }

@@ -22,6 +22,12 @@ size_t utf8_length(const char *s, size_t left)
     return n;
 }
 
+size_t utf8_control(const char *s)
+{
+    const unsigned char *p = (const unsigned char *)s;
+    return p[0] < 0x20 || p[0] == 0x7f ? 1 : p[0] == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0 ? 2 : 0;
+}
+
 void utf8_mend_end(char *s)
 {
     size_t length = strlen(s), back = 1;

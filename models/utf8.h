@@ -11,6 +11,9 @@
    beyond U+10FFFF, cut off. */
 size_t utf8_length(const char *s, size_t left);
 
+/* Bytes of the control character at s, 0 when there is none: those of ASCII, and U+0080 to U+009F, which terminals obey as well. */
+size_t utf8_control(const char *s);
+
 /* For a text that was cut to fit: takes away the beginning of a sequence at its end. */
 void utf8_mend_end(char *s);
 

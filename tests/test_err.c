@@ -60,6 +60,25 @@ static void cuts(void **state)
     assert_int_equal(strlen(e.text), ROOM);
 }
 
+/* What a terminal would obey is not shown, whoever said it. */
+static void controls(void **state)
+{
+    struct err e;
+    (void)state;
+    err_set(&e, ERR_INPUT, "%s",
+            "a\x1b[31m\nb\x7f\xc2\x9b"
+            "c\xc2\xa0\xc2\x80\xc2\x9f\xc3\x9b");
+    assert_string_equal(e.text, "a?[31m?b???c\xc2\xa0????\xc3\x9b");
+    err_prefix(&e, "\xc2\x9b");
+    assert_int_equal(strncmp(e.text, "??: a?", 6), 0);
+    err_set(&e, ERR_INPUT, "%s", "\xc2"); /* cut off */
+    assert_string_equal(e.text, "\xc2");
+    assert_int_equal(utf8_control("\xc2\x9f"), 2);
+    assert_int_equal(utf8_control("\xc2\xa0"), 0);
+    assert_int_equal(utf8_control("\x1f"), 1);
+    assert_int_equal(utf8_control(" "), 0);
+}
+
 static void utf8(void **state)
 {
     static const struct {
@@ -111,6 +130,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(texts),
         cmocka_unit_test(cuts),
+        cmocka_unit_test(controls),
         cmocka_unit_test(utf8),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -228,6 +228,7 @@ static void wrong_files(void **state)
         {PRECISION_FP32, META, "labels", "\"cat\"", "7", 0, 0, "label 0"},
         {PRECISION_FP32, META, "labels", "\"cat\"", "\"\"", 0, 0, "label 0"},
         {PRECISION_FP32, META, "labels", "\"cat\"", "\"c\\nt\"", 0, 0, "control"},
+        {PRECISION_FP32, META, "labels", "\"cat\"", "\"c\\u009bt\"", 0, 0, "control"},
         {PRECISION_FP32, META, "labels", NULL, "{}", 0, 0, "labels"},
         {PRECISION_FP32, META, "quantization", NULL, "[]", 0, 0, "quantization"},
         {PRECISION_FP32, META, "provenance", NULL, "me", 0, 0, "provenance"},
