@@ -154,6 +154,34 @@ static void many_threads(void **state)
     queue_free(c.q);
 }
 
+enum { RESERVES = 300000 };
+
+static void *reserver(void *b)
+{
+    for (int i = 0; i < RESERVES; i++)
+        if (budget_reserve(b, 3, "a test", NULL) < 0)
+            return NULL;
+    return b;
+}
+
+/* Threads that come between another's look and its taking: nothing is counted twice or lost. */
+static void contended_budget(void **state)
+{
+    struct budget b = {0};
+    pthread_t threads[THREADS];
+    void *all;
+    (void)state;
+    atomic_store(&b.limit, (size_t)THREADS * RESERVES * 3);
+    for (int i = 0; i < THREADS; i++)
+        pthread_create(&threads[i], NULL, reserver, &b);
+    for (int i = 0; i < THREADS; i++) {
+        pthread_join(threads[i], &all);
+        assert_ptr_equal(all, &b);
+    }
+    assert_int_equal(b.used, (size_t)THREADS * RESERVES * 3);
+    assert_int_equal(budget_reserve(&b, 1, "a test", NULL), -1);
+}
+
 static void budget(void **state)
 {
     struct budget b = {0};
@@ -178,6 +206,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(order_and_limit), cmocka_unit_test(deadlines),
                                        cmocka_unit_test(wake_and_close),  cmocka_unit_test(many_threads),
-                                       cmocka_unit_test(budget),          cmocka_unit_test(no_memory)};
+                                       cmocka_unit_test(budget),          cmocka_unit_test(contended_budget),
+                                       cmocka_unit_test(no_memory)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
