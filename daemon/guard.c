@@ -92,8 +92,9 @@ static const char *uri_form(const struct guard_request *r, struct guard_result *
         out->path = uri;
         return NULL;
     }
-    if (strncasecmp(uri, "http://", 7) == 0) { /* absolute form; its authority must agree with Host */
-        const char *authority = uri + 7;
+    size_t scheme = strncasecmp(uri, "http://", 7) == 0 ? 7 : strncasecmp(uri, "https://", 8) == 0 ? 8 : 0;
+    if (scheme) { /* absolute form; its authority must agree with Host */
+        const char *authority = uri + scheme;
         size_t len = strcspn(authority, "/?");
         int n;
         const struct guard_header *host = guard_find(r, "Host", &n);

@@ -114,6 +114,7 @@ static const struct row rows[] = {
     FINE("HEAD /livez HTTP/1.1\r\n" H "\r\n"),
     FINE("\r\nGET /livez HTTP/1.1\r\n" H "\r\n"),
     FINE("GET http://a/livez HTTP/1.1\r\n" H "\r\n"),
+    FINE("GET https://a/livez HTTP/1.1\r\n" H "\r\n"),
     FINE("OPTIONS * HTTP/1.1\r\n" H "\r\n"),
     FINE("OPTIONS /predict HTTP/1.1\r\n" H "\r\n"),
     FINE("GET /livez HTTP/1.1\r\n" H "X-Empty:\r\nX-Blanks: \t \r\nX-Tab:\ta\tb\r\n\r\n"),
