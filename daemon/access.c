@@ -36,6 +36,13 @@ int access_host(const struct request *r)
     return guard_is_loopback_name(host) || is_configured(r, host);
 }
 
+int access_site(const struct request *r)
+{
+    const char *site = request_header(r, "Sec-Fetch-Site");
+    int looks = strcmp(r->method, "GET") == 0 || strcmp(r->method, "HEAD") == 0 || strcmp(r->method, "OPTIONS") == 0;
+    return looks || !site || strcasecmp(site, "cross-site") != 0;
+}
+
 int access_equal(const char *given, size_t given_len, const char token[ACCESS_TOKEN_SIZE])
 {
     volatile unsigned char differ = given_len >= ACCESS_TOKEN_SIZE;

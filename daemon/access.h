@@ -13,6 +13,10 @@ struct request;
    so there only loopback names and those of `hosts` count. */
 int access_host(const struct request *r);
 
+/* 0 when a browser says that a page of another site caused this request, and that it is more than a look (Sec-Fetch-Site): such a
+   page could not read the answer, only have this machine work. */
+int access_site(const struct request *r);
+
 /* 1 when the request may change things; else why not and how to, in words. */
 int access_change(const struct request *r, char *why, size_t size);
 

@@ -189,7 +189,8 @@ static const char *host_form(const struct guard_request *r, struct guard_result 
 static const char *given_once(const struct guard_request *r, struct guard_result *out)
 {
     static const char *const names[] = {"Authorization", "Content-Encoding", "Content-Type",
-                                        "Expect",        "Origin",           "Inference-Header-Content-Length"};
+                                        "Expect",        "Origin",           "Inference-Header-Content-Length",
+                                        "Sec-Fetch-Site"};
     (void)out;
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         int n;

@@ -11,6 +11,7 @@ static const struct {
     [PROBLEM_BAD_REQUEST] = {400, "bad-request", "Bad request"},
     [PROBLEM_PARAMETER] = {400, "invalid-parameter", "Invalid parameter"},
     [PROBLEM_HOST] = {403, "host-not-allowed", "Host not allowed"},
+    [PROBLEM_SITE] = {403, "cross-site", "From another site's page"},
     [PROBLEM_FORBIDDEN] = {403, "forbidden", "Not allowed to change this"},
     [PROBLEM_NOT_FOUND] = {404, "not-found", "Not found"},
     [PROBLEM_MODEL_NOT_FOUND] = {404, "model-not-found", "Model or precision not found"},

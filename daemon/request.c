@@ -290,6 +290,11 @@ static void admit(struct request *r)
                       r->guard.host);
         return;
     }
+    if (!access_site(r)) {
+        metrics_reject(s->metrics, REJECT_FORBIDDEN);
+        reply_problem(&r->reply, PROBLEM_SITE, "the request comes from a page of another site (Sec-Fetch-Site)");
+        return;
+    }
     size_t n = strcspn(r->guard.path, "?");
     snprintf(path, sizeof path, "%.*s", (int)(n < sizeof path ? n : sizeof path - 1), r->guard.path);
     r->route = api_find(path, r->method, &known, &r->parts);

@@ -195,6 +195,33 @@ static void changes(void **state)
     }
 }
 
+/* A page of another site may link to us, and no more. */
+static void sites(void **state)
+{
+    static const struct {
+        const char *method, *headers;
+        int allowed;
+    } cases[] = {
+        {"POST", LOCAL, 1},
+        {"POST", LOCAL "Sec-Fetch-Site: none\n", 1},
+        {"POST", LOCAL "Sec-Fetch-Site: same-origin\n", 1},
+        {"POST", LOCAL "Sec-Fetch-Site: same-site\n", 1},
+        {"POST", LOCAL "Sec-Fetch-Site: cross-site\n", 0},
+        {"PUT", LOCAL "sec-fetch-site: Cross-Site\n", 0},
+        {"POST", "Host: evil.example\nSec-Fetch-Site: cross-site\n", 0},
+        {"GET", LOCAL "Sec-Fetch-Site: cross-site\n", 1},
+        {"HEAD", LOCAL "Sec-Fetch-Site: cross-site\n", 1},
+        {"OPTIONS", LOCAL "Sec-Fetch-Site: cross-site\n", 1},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct request *r = request(LOOPBACK, 1, cases[i].headers);
+        snprintf(r->method, sizeof r->method, "%s", cases[i].method);
+        if (access_site(r) != cases[i].allowed)
+            fail_msg("%s, %s", cases[i].method, cases[i].headers);
+    }
+}
+
 /* Who is on the same machine may be a proxy that says nothing of whom it serves. */
 static void loopback(void **state)
 {
@@ -276,7 +303,7 @@ static int stop(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(hosts), cmocka_unit_test(changes), cmocka_unit_test(loopback),
-                                       cmocka_unit_test(token_files)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(hosts), cmocka_unit_test(changes), cmocka_unit_test(sites),
+                                       cmocka_unit_test(loopback), cmocka_unit_test(token_files)};
     return cmocka_run_group_tests(tests, start, stop);
 }

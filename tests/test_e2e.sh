@@ -207,6 +207,9 @@ expect "GET /precision after all these" 200 /precision
 equal "none of them changed anything" int8 "$(field active)"
 problem "GET under a foreign name" 403 /metrics -H 'Host: evil.example'
 problem "predict under a foreign name" 403 /predict --data-binary "@$photo" -H 'Host: evil.example'
+problem "predict from another site's page" 403 /predict --data-binary "@$photo" -H 'Sec-Fetch-Site: cross-site'
+expect "predict from our own page" 200 /predict --data-binary "@$photo" -H 'Sec-Fetch-Site: same-origin'
+expect "a link on another site's page" 200 / -H 'Sec-Fetch-Site: cross-site'
 expect "localhost is a loopback name" 200 /livez -H "Host: localhost:$port"
 switch int8 -H "Origin: $url"
 equal "PUT from our own page" 200 "$status"
