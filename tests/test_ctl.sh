@@ -428,6 +428,10 @@ fields results file precision kernels threads batch ms_min ms_median images_per_
 [ "$(values batch | sort -u)" = 2 ] || complain "--batch is not heeded"
 expect 0 bench "$d/int8.safetensors" --seconds 0
 grep -q '^small  *int8' "$tmp/out" || complain "bench shows no row for the model"
+expect 0 bench "$d/int8.safetensors" --seconds 0 --threads 1 --layers
+awk '/GMAC\/s  *% peak/ { rows = 1; next } rows && /sum of the fastest/ { exit !(n > 5 && $1 - sum < 1e-4 * n && sum - $1 < 1e-4 * n) }
+     rows { n++; sum += $2; last = $NF } END { if (last != "fc") exit 1 }' "$tmp/out" ||
+    complain "bench --layers: the rows do not add up to their sum, or are not all there"
 
 if [ -n "${EMULATOR-}" ]; then
     echo "SKIP: bench --report starts itself again, which this system cannot do for an emulated program"
