@@ -10,6 +10,7 @@
 #include "daemon/estimate.h"
 #include "daemon/image.h"
 
+#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,12 +26,12 @@ static void count(unsigned what)
     counters[what * 2654435761u >> 16 & (COUNTERS - 1)] = 1;
 }
 
-/* One counter for each message; numbers in it do not make another. */
+/* One counter for each message; numbers in it, hexadecimal ones as well, do not make another. */
 static void count_text(const char *s)
 {
     unsigned hash = 5381;
     for (; *s; s++)
-        if (*s < '0' || *s > '9')
+        if (!isxdigit((unsigned char)*s))
             hash = hash * 33 + (unsigned char)*s;
     count(hash);
 }
