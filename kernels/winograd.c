@@ -331,7 +331,7 @@ void winograd_multiply(const struct winograd *w, int panel, int count, void *scr
 {
     const struct scratch t = divide(w, scratch);
     const int elements = w->s.in_c * w->nr, s16 = w->precision == PRECISION_INT8;
-    const char *b = w->weights + (size_t)panel * w->panel_bytes, *line = b;
+    const char *b = w->weights + (size_t)panel * w->panel_bytes, *line;
     const size_t product = (size_t)elements * input_size(w->precision);
     for (int i = 0; i < 6; i++) {
         if (!w->on_the_way) {

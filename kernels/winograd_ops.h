@@ -142,7 +142,7 @@ static inline __attribute__((always_inline)) vf32 load_f16(const void *from)
 #elif defined __aarch64__
     return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(from)));
 #else
-    vf32 v;
+    vf32 v = {0};
     for (int i = 0; i < LANES_S32; i++)
         v[i] = half_to_float(((const uint16_t *)from)[i]);
     return v;
@@ -160,7 +160,7 @@ static inline __attribute__((always_inline)) vf32 load_f32_s8(const void *from)
     memcpy(&four, from, sizeof four);
     return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(four))))));
 #else
-    vf32 v;
+    vf32 v = {0};
     for (int i = 0; i < LANES_S32; i++)
         v[i] = ((const int8_t *)from)[i];
     return v;
@@ -224,12 +224,12 @@ static inline void output_f32(const float *m, ptrdiff_t stride, int nr, float *y
 }
 
 /* Line i of G g G^T, with the G of winograd.c: across the lines first, as t(LOAD, j) says, then along. */
-#define ACROSS_0(LOAD, j) 6 * LOAD(j)
-#define ACROSS_1(LOAD, j) -4 * (LOAD(j) + LOAD(3 + j) + LOAD(6 + j))
-#define ACROSS_2(LOAD, j) -4 * (LOAD(j) - LOAD(3 + j) + LOAD(6 + j))
-#define ACROSS_3(LOAD, j) LOAD(j) + 2 * LOAD(3 + j) + 4 * LOAD(6 + j)
-#define ACROSS_4(LOAD, j) LOAD(j) - 2 * LOAD(3 + j) + 4 * LOAD(6 + j)
-#define ACROSS_5(LOAD, j) 6 * LOAD(6 + j)
+#define ACROSS_0(LOAD, j) (6 * LOAD(j))
+#define ACROSS_1(LOAD, j) (-4 * (LOAD(j) + LOAD(3 + j) + LOAD(6 + j)))
+#define ACROSS_2(LOAD, j) (-4 * (LOAD(j) - LOAD(3 + j) + LOAD(6 + j)))
+#define ACROSS_3(LOAD, j) (LOAD(j) + 2 * LOAD(3 + j) + 4 * LOAD(6 + j))
+#define ACROSS_4(LOAD, j) (LOAD(j) - 2 * LOAD(3 + j) + 4 * LOAD(6 + j))
+#define ACROSS_5(LOAD, j) (6 * LOAD(6 + j))
 #define WEIGHT_LINE(type, ACROSS, LOAD)                                                                                          \
     for (int at = 0; at < n; at += (int)(sizeof(type) / sizeof *u)) {                                                            \
         const type t[3] = {ACROSS(LOAD, 0), ACROSS(LOAD, 1), ACROSS(LOAD, 2)};                                                   \

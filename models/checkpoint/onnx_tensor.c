@@ -53,7 +53,7 @@ int64_t onnx_tensor_count(const Onnx__TensorProto *t, struct err *e)
         return err_set(e, ERR_TOO_LARGE, "tensor '%.96s' has %zu dimensions, the limit is %d", name, t->n_dims, ONNX_RANK_MAX);
     uint64_t count = 1;
     for (size_t i = 0; i < t->n_dims; i++) {
-        if (t->dims[i] < 0 || t->dims[i] > (1ll << 30) || (count *= (uint64_t)t->dims[i]) > (1ull << 30))
+        if (t->dims[i] < 0 || t->dims[i] > (1LL << 30) || (count *= (uint64_t)t->dims[i]) > (1ull << 30))
             return err_set(e, ERR_TOO_LARGE, "tensor '%.96s': dimension %zu is %lld; a tensor has at most 2^30 elements", name, i,
                            (long long)t->dims[i]);
     }
