@@ -11,7 +11,7 @@
 #include "daemon/clock.h"
 
 #define IDLE_MOMENT_MS 150
-#define CUT_ROUNDS     5   /* of the reaper, between two looks for clients that went away */
+#define CUT_ROUNDS     2   /* of the reaper, between two looks for clients that went away */
 #define KEPT_MAX       256 /* connections that are kept for as long as idle_timeout says */
 
 static int is_loopback(const struct sockaddr *a)

@@ -251,6 +251,34 @@ def addresses():
          open_here == 10 and status == 200 and took < 100)
 
 
+def gone():
+    """Clients of one address that hang up in the middle of a body, beside one that does not."""
+    d, stop, counts = Daemon(), threading.Event(), [0]
+
+    def hang_up():
+        while not stop.wait(1 / 250):
+            with d.connect() as s:
+                s.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(PHOTO) + PHOTO[:1000])
+            counts[0] += 1
+
+    thread = threading.Thread(target=hang_up)
+    thread.start()
+    asked = refused = 0
+    begin = time.monotonic()
+    while time.monotonic() - begin < 5:
+        asked += 1
+        try:
+            refused += d.get("/livez")[0] != 200
+        except OSError:
+            refused += 1
+        time.sleep(0.002)
+    stop.set()
+    thread.join()
+    d.stop()
+    line("clients of one address that hang up within a body, 200 a second, limit 64", "nobody refused for them",
+         f"{refused} of {asked} refused, {counts[0] / 5:.0f} hung up a second", refused == 0 and counts[0] > 500)
+
+
 # ---- stopping
 
 class Client(threading.Thread):
@@ -378,7 +406,7 @@ def clock():
          f"{wrong or 'nothing'}", not wrong and len(dates) == 3)
 
 
-PROOFS = {"slow": lambda: [slow(k) for k in SLOW], "idle": idle, "descriptors": descriptors, "addresses": addresses, "drain": drain,
+PROOFS = {"slow": lambda: [slow(k) for k in SLOW], "idle": idle, "descriptors": descriptors, "addresses": addresses, "gone": gone, "drain": drain,
           "kill": kill, "clock": clock}
 for name in sys.argv[1:] or PROOFS:
     PROOFS[name]()
