@@ -354,15 +354,16 @@ static int many_fields(int n)
     return status;
 }
 
-static int many_cookies(int n)
+/* first, n times one, last. */
+static int many(const char *first, const char *one, int n, const char *last)
 {
-    char *bytes = malloc(64 + 5 * (size_t)n), *end;
+    char *bytes = malloc(strlen(first) + strlen(one) * (size_t)n + strlen(last) + 1), *end;
     struct client c;
     assert_non_null(bytes);
-    end = stpcpy(bytes, "GET /livez HTTP/1.1\r\n" H "Cookie: ");
+    end = stpcpy(bytes, first);
     for (int i = 0; i < n; i++)
-        end = stpcpy(end, "a=b; ");
-    end = stpcpy(end, "\r\n\r\n");
+        end = stpcpy(end, one);
+    end = stpcpy(end, last);
     client_open(&c);
     client_send(&c, bytes, (size_t)(end - bytes), (size_t)(end - bytes));
     int status = client_reply(&c);
@@ -371,21 +372,14 @@ static int many_cookies(int n)
     return status;
 }
 
+static int many_cookies(int n)
+{
+    return many("GET /livez HTTP/1.1\r\n" H "Cookie: ", "a=b; ", n, "\r\n\r\n");
+}
+
 static int many_chunks(int n)
 {
-    char *bytes = malloc(128 + 6 * (size_t)n), *end;
-    struct client c;
-    assert_non_null(bytes);
-    end = stpcpy(bytes, "POST / HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n");
-    for (int i = 0; i < n; i++)
-        end = stpcpy(end, "1\r\nx\r\n");
-    end = stpcpy(end, "0\r\n\r\n");
-    client_open(&c);
-    client_send(&c, bytes, (size_t)(end - bytes), (size_t)(end - bytes));
-    int status = client_reply(&c);
-    client_close(&c);
-    free(bytes);
-    return status;
+    return many("POST / HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n", "1\r\nx\r\n", n, "0\r\n\r\n");
 }
 
 static void limits(void **state)
