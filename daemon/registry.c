@@ -80,11 +80,15 @@ void loaded_free(struct loaded *l)
     malloc_trim(0); /* tens of megabytes: the machine wants them back now */
 }
 
-static int file_there(const char *path, enum precision p)
+/* 1, 0, or -1 when that cannot be told now: then no other precision may take its place. */
+static int file_there(const char *path, enum precision p, struct err *e)
 {
     char file[PATH_MAX];
-    struct err e;
-    return model_path(path, p, file, sizeof file, &e) == 0 && access(file, R_OK) == 0;
+    if (model_path(path, p, file, sizeof file, e) < 0)
+        return e->code == ERR_NOT_FOUND ? 0 : -1;
+    if (access(file, R_OK) == 0)
+        return 1;
+    return errno == ENOENT || errno == EACCES ? 0 : err_set(e, ERR_IO, "%s: %s", file, strerror(errno));
 }
 
 /* Bits of the precisions that can be loaded from path; 0: none, and e says why. */
@@ -103,9 +107,12 @@ static int available_at(const char *path, struct err *e)
         network_free(&n);
         return bits;
     }
-    for (int p = 0; p < PRECISIONS; p++)
-        if (file_there(path, (enum precision)p))
-            bits |= 1 << p;
+    for (int p = 0; p < PRECISIONS; p++) {
+        int there = file_there(path, (enum precision)p, e);
+        if (there < 0)
+            return 0;
+        bits |= there << p;
+    }
     if (!bits)
         err_set(e, ERR_NOT_FOUND, "no model file (fp32, fp16, hybrid or int8.safetensors) in %s", path);
     return bits;

@@ -27,8 +27,9 @@
 #define ROOM  ((size_t)1 << 30)
 #define PROSE 400000
 
-/* The n-th look at a file from now finds it gone; -1: none. */
+/* The n-th look at a file from now fails, as one at a file that is gone unless look_error says otherwise; -1: none. */
 static _Atomic int looks_left = -1;
+static int look_error = ENOENT;
 
 int __real_stat(const char *path, struct stat *st);
 int __real_access(const char *path, int mode);
@@ -39,7 +40,7 @@ static int gone(void)
 {
     if (looks_left < 0 || looks_left-- > 0)
         return 0;
-    errno = ENOENT;
+    errno = look_error;
     return 1;
 }
 
@@ -589,6 +590,11 @@ static void files_go(void **state)
     each_fails(&looks_left, do_check, "m int8 +fp16 +int8\n", "");
     each_fails(&looks_left, do_get, "m int8 +fp16 +int8\n", "");
     each_fails(&looks_left, do_states, "m int8 +fp16 +int8\n", "");
+    look_error = EIO; /* what cannot be told is not gone: no other precision takes its place */
+    each_fails(&looks_left, do_apply, "m int8 +fp32 +fp16 +int8\n", "");
+    look_error = EACCES;
+    each_fails(&looks_left, do_apply, "m int8 +fp32 +fp16 +int8\n", "m hybrid +fp32 +fp16 +hybrid\n");
+    look_error = ENOENT;
 }
 
 static void no_memory(void **state)
