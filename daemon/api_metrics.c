@@ -5,9 +5,8 @@
 #include "config.h"
 
 #include "daemon/api_routes.h"
-#include "daemon/http.h"
-#include "daemon/request.h"
 #include "daemon/process.h"
+#include "daemon/request.h"
 #include "daemon/worker.h"
 
 static void gauge(struct exposition *x, const char *name, const char *help, double v)
@@ -122,7 +121,7 @@ enum api_state api_metrics(struct request *r)
     gauge(&x, "resnetd_queue_capacity", "Requests that may wait.", queue_capacity(s->queue));
     gauge(&x, "resnetd_inflight_requests", "Requests whose header was read and whose reply is not finished.",
           atomic_load(&s->inflight));
-    gauge(&x, "resnetd_open_connections", "Client connections.", http_connections(s->http));
+    gauge(&x, "resnetd_open_connections", "Client connections.", conns_count(&s->conns));
     gauge(&x, "resnetd_memory_limit_bytes", "The configured memory_limit.", (double)atomic_load(&s->budget.limit));
     gauge(&x, "resnetd_memory_admitted_bytes", "What admission has handed out of it.", (double)atomic_load(&s->budget.used));
     gauge(&x, "resnetd_config_last_reload_successful", "1 unless the last reload failed.", !atomic_load(&s->reload_failed));

@@ -12,9 +12,8 @@
 #include "daemon/api_precision.h"
 #include "daemon/api_routes.h"
 #include "daemon/clock.h"
-#include "daemon/http.h"
-#include "daemon/request.h"
 #include "daemon/process.h"
+#include "daemon/request.h"
 #include "daemon/worker.h"
 
 static void describe_precision(struct text *t, const struct loaded *l)
@@ -123,7 +122,7 @@ enum api_state api_status(struct request *r)
     text_printf(&t, "\"queue\":{\"depth\":%d,\"capacity\":%d},\"workers\":{\"count\":%lld,\"threads\":%lld,\"busy\":%d},",
                 queue_depth(s->queue), queue_capacity(s->queue), (long long)r->conf->workers, (long long)r->conf->threads,
                 workers_busy(s->workers));
-    text_printf(&t, "\"requests\":{\"inflight\":%d,\"connections\":%d},", atomic_load(&s->inflight), http_connections(s->http));
+    text_printf(&t, "\"requests\":{\"inflight\":%d,\"connections\":%d},", atomic_load(&s->inflight), conns_count(&s->conns));
     text_printf(&t,
                 "\"memory\":{\"limit_bytes\":%zu,\"admitted_bytes\":%zu,\"resident_bytes\":%lld,\"peak_resident_bytes\":%lld},",
                 atomic_load(&s->budget.limit), atomic_load(&s->budget.used), p.rss_bytes, p.peak_rss_bytes);

@@ -73,10 +73,9 @@ static void on_log(void *user, const char *fmt, va_list ap)
 
 /* ---- start and stop ---- */
 
-static int door_open(struct http *h, unsigned connections, struct err *e)
+static int door_open(struct http *h, struct door *d, unsigned connections, struct err *e)
 {
     struct conf *c = h->server->conf;
-    struct door *d = &h->doors[h->count - 1];
     unsigned idle = (unsigned)((c->header_timeout > c->idle_timeout ? c->header_timeout : c->idle_timeout) / 1000 + 60);
     /* A unix socket needs no TLS: who may open it is a matter of its mode. */
     int tls = h->server->with_tls && !d->listener.is_unix;
@@ -137,7 +136,7 @@ int http_start(struct server *s, struct http **out, struct err *e)
     if (!h)
         return err_set(e, ERR_MEMORY, "no memory for HTTP");
     h->server = s;
-    pthread_mutex_init(&h->server->conns.lock, NULL);
+    pthread_mutex_init(&s->conns.lock, NULL);
     if (server_start_tls(s, e) < 0 || open_doors(h, e) < 0)
         goto failed;
     /* Beyond its limit of descriptors libmicrohttpd spins on accept: stay below it. */
@@ -154,16 +153,10 @@ int http_start(struct server *s, struct http **out, struct err *e)
             limit = room;
         }
     }
-    *out = h; /* the first connection may come before the last door is open */
-    for (int i = 0, n = h->count; i < n; i++) {
-        h->count = i + 1;
-        int rc = door_open(h, (unsigned)limit, e);
-        h->count = n;
-        if (rc < 0) {
-            *out = NULL;
+    for (int i = 0; i < h->count; i++)
+        if (door_open(h, &h->doors[i], (unsigned)limit, e) < 0)
             goto failed;
-        }
-    }
+    *out = h;
     atomic_store(&h->open, 1);
     return 0;
 failed:
@@ -228,16 +221,6 @@ void http_quiesce(struct http *h)
         }
         d->listener.fd = -1;
     }
-}
-
-int http_close_idle(struct http *h)
-{
-    return conns_close_idle(&h->server->conns);
-}
-
-int http_connections(struct http *h)
-{
-    return conns_count(&h->server->conns);
 }
 
 void http_stop(struct http *h)

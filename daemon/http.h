@@ -16,9 +16,6 @@ void http_reap(struct http *h);
 
 /* Stops accepting; what arrives on open connections is still answered, with Connection: close. */
 void http_quiesce(struct http *h);
-/* Closes connections that wait for a next request; returns how many connections are left. */
-int http_close_idle(struct http *h);
-int http_connections(struct http *h);
 
 void http_stop(struct http *h); /* no request may be suspended any more; NULL is fine */
 

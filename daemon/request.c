@@ -502,6 +502,5 @@ void request_end(void *user, struct MHD_Connection *connection, void **state, en
         atomic_fetch_sub(&s->inflight, 1);
     }
     conn_enter(&s->conns, r->conn, CONN_IDLE, clock_ms() + r->conf->idle_timeout);
-    r->conn->request = NULL;
-    request_free(r);
+    request_forget(r->conn);
 }

@@ -296,7 +296,7 @@ static int drain(struct server *s)
     int64_t begin = clock_ms(), end = begin + c->drain_timeout, quiesce = begin + c->drain_grace;
     int quiet = 0, asked_twice = 0, nobody = 0;
     conf_free(c);
-    log_info("stopping: %d requests in flight, %d connections", atomic_load(&s->inflight), http_connections(s->http));
+    log_info("stopping: %d requests in flight, %d connections", atomic_load(&s->inflight), conns_count(&s->conns));
     notify_stopping();
     atomic_store(&s->draining, 1);
     for (;;) {
@@ -307,7 +307,7 @@ static int drain(struct server *s)
         }
         http_reap(s->http);
         expire(s);
-        int left = quiet ? http_close_idle(s->http) : http_connections(s->http);
+        int left = quiet ? conns_close_idle(&s->conns) : conns_count(&s->conns);
         nobody = quiet && left == 0 && !atomic_load(&s->inflight) && !change_busy(s->change) ? nobody + 1 : 0;
         if (nobody == LOOKS) /* whom libmicrohttpd has just accepted it tells of a moment later */
             return 0;
