@@ -51,7 +51,10 @@ struct server {
    -1: ERR_* of the part that could not; server_stop takes away those that could. */
 int server_start(struct server *s, struct err *e);
 
-/* Ends what server_start began, and conf. No request may be in work that will not end. */
+/* The beginning of that: the parts without threads, and the models. */
+int server_load(struct server *s, struct err *e);
+
+/* Ends what server_start or server_load began, and conf. No request may be in work that will not end. */
 void server_stop(struct server *s);
 
 /* 0 when requests are answered: models loaded, their self-tests passed, not stopping; else -1 with the reason. */

@@ -7,14 +7,19 @@
 #include "daemon/server.h"
 #include "daemon/worker.h"
 
-int server_start(struct server *s, struct err *e)
+int server_load(struct server *s, struct err *e)
 {
     s->metrics = metrics_new();
     s->registry = registry_new(&s->budget, s->kernels, (int)s->conf->threads);
     s->queue = queue_new((int)s->conf->queue);
     if (!s->metrics || !s->registry || !s->queue)
         return err_set(e, ERR_MEMORY, "no memory to start");
-    if (registry_apply(s->registry, s->conf, e) < 0 || workers_start(s, &s->workers, e) < 0 || change_start(s, &s->change, e) < 0)
+    return registry_apply(s->registry, s->conf, e);
+}
+
+int server_start(struct server *s, struct err *e)
+{
+    if (server_load(s, e) < 0 || workers_start(s, &s->workers, e) < 0 || change_start(s, &s->change, e) < 0)
         return -1;
     return http_start(s, &s->http, e); /* last: who waits at a passed socket is answered at once */
 }

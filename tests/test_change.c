@@ -102,11 +102,7 @@ static int start(void **state)
     log_setup(LOG_LEVEL_ERROR, LOG_TEXT, LOG_PREFIX_OFF);
     atomic_store(&server.budget.limit, (size_t)1 << 40);
     server.kernels = kernels_pick(cpu_features(), "auto");
-    server.metrics = metrics_new();
-    server.registry = registry_new(&server.budget, server.kernels, 1);
-    server.queue = queue_new(1);
-    assert_true(server.metrics && server.registry && server.queue);
-    if (registry_apply(server.registry, server.conf, &e) < 0)
+    if (server_load(&server, &e) < 0)
         fail_msg("%s", e.text);
     assert_int_equal(change_start(&server, &server.change, &e), 0);
     answers = inside = gate_open = 0;
@@ -117,13 +113,8 @@ static int stop(void **state)
 {
     (void)state;
     open_gate(); /* a test that failed may have left it closed */
-    change_stop(server.change);
-    change_free(server.change);
-    registry_free(server.registry);
+    server_stop(&server);
     assert_int_equal(atomic_load(&server.budget.used), 0);
-    queue_free(server.queue);
-    metrics_free(server.metrics);
-    conf_free(server.conf);
     files_remove_dir(dir);
     return 0;
 }

@@ -19,8 +19,8 @@
 #include "daemon/clock.h"
 #include "daemon/conn.h"
 #include "daemon/estimate.h"
-#include "daemon/request.h"
 #include "daemon/predict.h"
+#include "daemon/request.h"
 #include "daemon/worker.h"
 #include "kernels/cpu.h"
 #include "kernels/kernels.h"
@@ -72,19 +72,15 @@ static int start(void **state)
     (void)state;
     memset(&server, 0, sizeof server);
     pthread_mutex_init(&server.conf_lock, NULL);
-    snprintf(
-        text, sizeof text,
-        "[inference]\nthreads = 2\nmax_batch = 6\n[model.m]\npath = %s/models/resnet20-cifar10\nprecision = int8\nkeep = fp32\n",
-        source());
+    snprintf(text, sizeof text,
+             "[inference]\nthreads = 2\nqueue = %d\nmax_batch = 6\n[model.m]\npath = %s/models/resnet20-cifar10\nprecision = "
+             "int8\nkeep = fp32\n",
+             CAPACITY, source());
     if (conf_parse("f", text, strlen(text), NULL, 0, 2, &server.conf, &e) < 0)
         fail_msg("%s", e.text);
     atomic_store(&server.budget.limit, (size_t)1 << 40);
     server.kernels = kernels_pick(cpu_features(), "auto");
-    server.metrics = metrics_new();
-    server.registry = registry_new(&server.budget, server.kernels, 2);
-    server.queue = queue_new(CAPACITY);
-    assert_true(server.metrics && server.registry && server.queue);
-    if (registry_apply(server.registry, server.conf, &e) < 0)
+    if (server_load(&server, &e) < 0)
         fail_msg("%s", e.text);
     assert_int_equal(workers_start(&server, &server.workers, &e), 0);
     snprintf(path, sizeof path, "%s/tests/data/ship.jpg", source());
@@ -98,14 +94,8 @@ static int start(void **state)
 static int stop(void **state)
 {
     (void)state;
-    queue_close(server.queue);
-    workers_stop(server.workers);
-    workers_free(server.workers);
-    registry_free(server.registry);
+    server_stop(&server);
     assert_int_equal(atomic_load(&server.budget.used), 0);
-    queue_free(server.queue);
-    metrics_free(server.metrics);
-    conf_free(server.conf);
     free(photo);
     return 0;
 }
