@@ -9,8 +9,8 @@
 #include <unistd.h>
 
 #include "daemon/conn.h"
-#include "daemon/request.h"
 #include "daemon/log.h"
+#include "daemon/request.h"
 
 struct wanted {
     const char *host;

@@ -4,8 +4,8 @@
 
 #include "daemon/api_routes.h"
 #include "daemon/change.h"
-#include "daemon/request.h"
 #include "daemon/log.h"
+#include "daemon/request.h"
 
 static void reload(struct request *r)
 {

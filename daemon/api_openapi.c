@@ -3,8 +3,8 @@
 // api_openapi.c - GET /openapi.json.
 
 #include "daemon/api_routes.h"
-#include "daemon/request.h"
 #include "daemon/openapi.h"
+#include "daemon/request.h"
 
 enum api_state api_openapi(struct request *r)
 {

@@ -9,9 +9,9 @@
 #include "daemon/api_routes.h"
 #include "daemon/change.h"
 #include "daemon/clock.h"
-#include "daemon/request.h"
 #include "daemon/log.h"
 #include "daemon/query.h"
+#include "daemon/request.h"
 #include "models/json.h"
 
 static void name_list(struct text *t, int bits)

@@ -3,9 +3,9 @@
 // api_predict.c - POST /predict: reads the parameters, takes a reference on the model, hands the request to the queue.
 
 #include "daemon/api_routes.h"
-#include "daemon/request.h"
 #include "daemon/predict.h"
 #include "daemon/query.h"
+#include "daemon/request.h"
 
 static int parameters(struct request *r, struct query *q, struct err *e)
 {

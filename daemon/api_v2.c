@@ -9,8 +9,8 @@
 
 #include "daemon/api_routes.h"
 #include "daemon/api_v2.h"
-#include "daemon/request.h"
 #include "daemon/oip.h"
+#include "daemon/request.h"
 
 enum api_state api_v2_server(struct request *r)
 {

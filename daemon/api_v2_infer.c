@@ -8,8 +8,8 @@
 
 #include "daemon/api_routes.h"
 #include "daemon/api_v2.h"
-#include "daemon/request.h"
 #include "daemon/oip.h"
+#include "daemon/request.h"
 
 struct infer {
     int64_t header; /* Inference-Header-Content-Length, -1: not given */

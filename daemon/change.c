@@ -4,9 +4,9 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#include "daemon/request.h"
 #include "daemon/log.h"
 #include "daemon/notify.h"
+#include "daemon/request.h"
 
 #define WAITING_MAX 64
 

@@ -7,8 +7,8 @@
 
 #include "daemon/clock.h"
 #include "daemon/estimate.h"
-#include "daemon/request.h"
 #include "daemon/log.h"
+#include "daemon/request.h"
 #include "daemon/worker.h"
 
 static void tell_full(struct request *r)

@@ -7,8 +7,8 @@
 
 #include "daemon/base64.h"
 #include "daemon/clock.h"
-#include "daemon/request.h"
 #include "daemon/multipart.h"
+#include "daemon/request.h"
 #include "models/json.h"
 
 #define JSON_FORM "the JSON body must be {\"image\":{\"b64\":\"...\"}}"

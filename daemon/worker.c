@@ -8,8 +8,8 @@
 #include <string.h>
 
 #include "daemon/clock.h"
-#include "daemon/request.h"
 #include "daemon/job.h"
+#include "daemon/request.h"
 #include "daemon/threads.h"
 
 #define MODELS_HELD 8 /* by one worker */

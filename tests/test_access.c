@@ -16,8 +16,8 @@
 
 #include "daemon/access.h"
 #include "daemon/conn.h"
-#include "daemon/request.h"
 #include "daemon/log.h"
+#include "daemon/request.h"
 #include "tests/files.h"
 
 /* "Name: value\n..." of the request under test */
